@@ -1,0 +1,46 @@
+"""What an engine gives. No answer is never "clean": it is `Unscanned` with a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from netinspect.anomaly import Anomaly
+from netinspect.files.artifact import Artifact
+
+Category = Literal[
+    "malware", "macro", "macro-autoexec", "macro-suspicious", "macro-replication", "xlm-macro", "dde",
+    "embedded-object", "external-template", "encrypted", "archive-limit", "disguised-type", "banned-type", "exploit",
+    "ambiguous-mime", "smuggling", "spoof", "lookalike", "authentication", "outbreak",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found. `severity` 1 is the highest, 3 is for information. `sha256` names the artifact ("" : the session)."""
+
+    engine: str
+    signature: str
+    category: Category
+    severity: Literal[1, 2, 3]
+    sha256: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unscanned:
+    """An engine could not look, or not at all of it. `reason` is a short stable phrase (`clamd: timeout`)."""
+
+    engine: str
+    reason: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """All that is known of one content: the artifacts in it (itself first), what was found, what could not be looked at."""
+
+    artifacts: tuple[Artifact, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unscanned: tuple[Unscanned, ...] = ()
+    anomalies: tuple[Anomaly, ...] = ()
