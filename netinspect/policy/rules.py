@@ -1,0 +1,141 @@
+"""The policy: ordered rules, the first whose conditions hold decides. Pure: facts in, `Decision` out.
+
+    policy = Policy.from_settings(settings.policy, quarantine_answer=settings.quarantine.answer)
+    decision = decide(facts, policy)
+    told = reply_text(decision, incident_id)
+
+The peer is told something short and generic; which rule decided and on what evidence is in `Decision.rules` and
+`Decision.reason`, which go into the record under the incident's id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netinspect.config.rules import PolicySettings, RuleSettings
+from netinspect.policy.conditions import Condition, compile_when, finding_text, needs_evidence
+from netinspect.policy.decision import Action, Decision
+from netinspect.policy.facts import Facts
+
+ACTION_HEADER = "X-Netinspect-Action"
+FINDING_HEADER = "X-Netinspect-Finding"
+OUR_HEADERS = (ACTION_HEADER, FINDING_HEADER)
+"""Fields that tag adds. Inbound copies of them are to be removed first: only the gateway speaks in this name."""
+
+_HEADER_FINDINGS = 10
+"""Findings that a tagged message shows; the record has them all."""
+_HEADER_OCTETS = 200
+"""Of one finding in a header field: RFC 5322 §2.1.1 bounds a line at 998, and 78 is only wished for."""
+
+_REPLIES: dict[str, tuple[int, str, str]] = {
+    "accept": (250, "2.0.0", ""),
+    "tag": (250, "2.0.0", ""),
+    "reject": (550, "5.7.1", "Message refused (id {id})"),
+    "drop": (550, "5.7.1", "Message refused (id {id})"),
+    "tempfail": (451, "4.7.1", "Message deferred, try again later (id {id})"),
+    "quarantine": (250, "2.0.0", "Message received (id {id})"),
+}
+"""Code, enhanced code (RFC 3463) and text where a rule gives none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One compiled rule. `decision` lacks only the reason, and the header fields of tag."""
+
+    name: str
+    condition: Condition
+    decision: Decision
+    needs_evidence: bool
+
+    def decide(self, facts: Facts, reason: str) -> Decision:
+        """Complete the decision for these facts."""
+        standard = self.decision
+        return Decision(
+            action=standard.action,
+            reason=reason,
+            code=standard.code,
+            enhanced=standard.enhanced,
+            text=standard.text,
+            rules=standard.rules,
+            headers=_headers(facts) if standard.action == "tag" else (),
+            reset=standard.reset,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All rules in order, and those of them that can hold for a mail with nothing remarkable about it."""
+
+    rules: tuple[Rule, ...]
+    quiet: tuple[Rule, ...]
+    default: Decision
+
+    @classmethod
+    def from_settings(cls, settings: PolicySettings, *, quarantine_answer: int = 250) -> Policy:
+        """Compile the rules; `quarantine_answer` is the reply code of a quarantine rule that gives none."""
+        rules = tuple(_compile(rule, quarantine_answer) for rule in settings.rules)
+        default = RuleSettings("default", settings.default)
+        return cls(
+            rules=rules,
+            quiet=tuple(rule for rule in rules if not rule.needs_evidence),
+            default=_decision(default, quarantine_answer),
+        )
+
+
+def decide(facts: Facts, policy: Policy) -> Decision:
+    """Give the decision of the first rule that holds, else the policy's default (rule name `default`)."""
+    if facts.findings or facts.unscanned or facts.anomalies or facts.envelope.smuggling:
+        rules = policy.rules
+    else:
+        rules = policy.quiet
+    for rule in rules:
+        reason = rule.condition(facts)
+        if reason is not None:
+            return rule.decide(facts, reason)
+    if policy.default.action == "tag":
+        return Rule("default", lambda _: "", policy.default, False).decide(facts, "")
+    return policy.default
+
+
+def reply_text(decision: Decision, incident_id: str) -> str:
+    """Give what the peer is told, without CRLF: `550 5.7.1 Message refused (id 4f2c…)`."""
+    text = decision.text.replace("{id}", incident_id)
+    return f"{decision.code} {decision.enhanced} {text}".rstrip()
+
+
+def _compile(rule: RuleSettings, quarantine_answer: int) -> Rule:
+    decision = _decision(rule, quarantine_answer)
+    return Rule(rule.name, compile_when(rule.when), decision, needs_evidence(rule.when))
+
+
+def _decision(rule: RuleSettings, quarantine_answer: int) -> Decision:
+    action: Action = rule.action
+    code, enhanced, text = _REPLIES[action]
+    if action == "quarantine" and (rule.code or quarantine_answer) >= 500:
+        code, enhanced, text = _REPLIES["reject"]
+    if rule.code or rule.enhanced:
+        # A rule that gives one of the two gets the other in the same class: 451 never goes with 5.7.1.
+        klass = str(rule.code)[0] if rule.code else rule.enhanced[0]
+        if klass != str(code)[0]:
+            code, enhanced, text = _REPLIES["tempfail" if klass == "4" else "reject"]
+    return Decision(
+        action=action,
+        code=rule.code or code,
+        enhanced=rule.enhanced or enhanced,
+        text=rule.text or text,
+        rules=(rule.name,),
+        reset=rule.reset,
+    )
+
+
+def _headers(facts: Facts) -> tuple[tuple[str, str], ...]:
+    fields = [(ACTION_HEADER, "tag")]
+    for finding in facts.findings[:_HEADER_FINDINGS]:
+        fields.append((FINDING_HEADER, _header_value(finding_text(finding))))
+    return tuple(fields)
+
+
+def _header_value(text: str) -> str:
+    # A signature or detail may carry what a sender wrote: no line end and nothing beyond ASCII gets into a header.
+    clean = "".join(char if " " <= char <= "~" else "?" for char in text[:_HEADER_OCTETS])
+    return clean.strip()
