@@ -15,7 +15,7 @@ class Limits:
 
     # --- SMTP -------------------------------------------------------------------------------------------------
     command_line: int = 4096
-    """A command line with its CRLF. RFC 5321 §4.5.3.1.4 says 512, extensions add to it; Postfix line_length_limit is 2048."""
+    """A command line with its CRLF. RFC 5321 §4.5.3.1.4 says 512, extensions add to it; Postfix takes 2048."""
     auth_line: int = 12_288
     """An AUTH exchange's line. RFC 4954 §4 (12288 octets)."""
     reply_line: int = 2048
@@ -25,7 +25,7 @@ class Limits:
     recipients: int = 1000
     """Recipients in one transaction. RFC 5321 §4.5.3.1.8 says at least 100; Postfix smtpd_recipient_limit is 1000."""
     message_size: int = 52_428_800
-    """Octets of one message (50 MiB; announced with SIZE). Postfix message_size_limit is 10 MiB, most sites raise it."""
+    """Octets of one message (announced with SIZE). Postfix message_size_limit is 10 MiB, most sites raise it."""
     pipeline_backlog: int = 65_536
     """Octets a client may have sent that cannot be handled yet (RFC 2920 §3.1: a client must bound its window)."""
     pipeline_commands: int = 256
@@ -45,7 +45,7 @@ class Limits:
     header_count: int = 5_000
     """Fields in one header block."""
     mime_depth: int = 100
-    """Nesting of multiparts and messages; deeper parts are kept as one unread leaf. Postfix mime_nesting_limit is 100."""
+    """Nesting of multiparts and messages; deeper parts are kept as one unread leaf. Postfix: 100."""
     mime_parts: int = 10_000
     """Parts of one message."""
     name_length: int = 1024

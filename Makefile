@@ -1,0 +1,56 @@
+# make demo    the main job on loopback, no root, nothing to prepare
+# make test    what the tests need (Debian packages: as root), then all tests
+# make lint    ruff, mypy --strict, import-linter
+# make bench   measurements: a table, compared with the targets
+# PYTHON=/path/to/python3 chooses the interpreter; otherwise the newest supported one is found.
+
+VENV ?= .venv
+# A second interpreter for the tests that need no root, if there is one (.ci/run: 3.11).
+ALSO ?=
+PYTEST_ARGS ?=
+export PYTHON PYTEST_ARGS
+
+TEST_PACKAGES = clamav-daemon iproute2 iputils-ping nftables openssl postfix procps swaks tcpdump
+BENCH_PACKAGES = clamav-daemon clamsmtp postfix
+
+.PHONY: help demo venv test test-all lint format bench clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo: venv
+	@$(VENV)/bin/netinspect demo
+
+venv:
+	@scripts/venv $(VENV) base
+
+test:
+	@scripts/debian-packages $(TEST_PACKAGES)
+	@scripts/venv $(VENV) test
+	@scripts/run-tests $(VENV) $(ALSO)
+
+# All tests under each supported interpreter of this machine.
+test-all:
+	@set -e; for python in $$(PYTHON= scripts/find-python --all); do \
+		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	done
+
+lint:
+	@scripts/venv $(VENV) dev
+	@status=0; \
+	for tool in "ruff check ." "mypy --strict netinspect addons" "lint-imports"; do \
+		echo "$$tool"; $(VENV)/bin/$$tool || status=1; \
+	done; exit $$status
+
+format:
+	@scripts/venv $(VENV) dev
+	$(VENV)/bin/ruff check --fix .
+
+bench:
+	@scripts/debian-packages $(BENCH_PACKAGES)
+	@scripts/venv $(VENV) test
+	@$(VENV)/bin/python -m tests.bench
+
+clean:
+	rm -rf .venv .venv-3.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

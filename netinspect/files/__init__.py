@@ -1,0 +1,1 @@
+"""What a part really is, and what is inside it."""

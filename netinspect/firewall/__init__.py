@@ -1,0 +1,1 @@
+"""Packet-filter rules that bring SMTP to the transparent listeners: text in `nft`, the running kernel in `kernel`."""

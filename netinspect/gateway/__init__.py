@@ -1,0 +1,1 @@
+"""The inline gateway: SMTP sessions through mitmproxy's layers, each message held until it is judged."""

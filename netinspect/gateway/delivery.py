@@ -1,0 +1,102 @@
+"""How an accepted message is written to the server: dot-stuffed, with our headers, in pieces for a slow server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from netinspect.policy.decision import Decision
+from netinspect.smtp.outgoing import Stuffer
+
+if TYPE_CHECKING:
+    from netinspect.inspector import Inspection
+    from netinspect.spool import Spool
+
+BURST = 262_144
+"""Octets sent before we wait for the write buffer to drain."""
+
+OWN_PREFIX = b"x-netinspect-"
+"""Headers of this name are ours: inbound copies are removed, or anybody could write a verdict."""
+
+
+def as_data(inspection: Inspection, decision: Decision) -> Iterator[bytes]:
+    """The message as it follows a 354, with the end-of-data line in its last piece."""
+    stuffer = Stuffer()
+    last = b""
+    for piece in content(inspection, decision):
+        if last:
+            yield last
+        last = stuffer.feed(piece)
+    yield last + stuffer.end()
+
+
+def as_chunk(inspection: Inspection, decision: Decision) -> tuple[int, Iterator[bytes]]:
+    """The message's size and octets for one `BDAT n LAST` (RFC 3030 §2)."""
+    head, skip = _head(inspection, decision)
+    return inspection.spool.size - skip + len(head), content(inspection, decision)
+
+
+def content(inspection: Inspection, decision: Decision) -> Iterator[bytes]:
+    """The message that is delivered: byte for byte what came, but for headers of ours."""
+    head, skip = _head(inspection, decision)
+    if head:
+        yield head
+    for piece in inspection.spool.chunks(BURST):
+        if skip >= len(piece):
+            skip -= len(piece)
+        elif skip:
+            yield piece[skip:]
+            skip = 0
+        else:
+            yield piece
+
+
+def _head(inspection: Inspection, decision: Decision) -> tuple[bytes, int]:
+    """A new header block and how many octets of the message it stands for; empty when nothing changes."""
+    block = _header_block(inspection.spool, inspection.limits.header_bytes)
+    dirty = OWN_PREFIX in block.lower()
+    if not dirty and not decision.headers:
+        return b"", 0
+    added = b"".join(f"{name}: {value}\r\n".encode("ascii", "replace") for name, value in decision.headers)
+    if not dirty:
+        return added, 0
+    return added + _without_ours(block), len(block)
+
+
+def _header_block(spool: Spool, limit: int) -> bytes:
+    """The message's header with the empty line behind it; of one that does not end, its whole lines up to `limit`."""
+    block = b""
+    for piece in spool.chunks(BURST):
+        block += piece
+        ends = [at + len(mark) for mark in (b"\n\r\n", b"\n\n") if (at := block.find(mark)) >= 0]
+        if ends:
+            return block[: min(ends)]
+        if len(block) >= limit:
+            return block[: block.rfind(b"\n", 0, limit) + 1]
+    return block
+
+
+def _without_ours(block: bytes) -> bytes:
+    kept: list[bytes] = []
+    ours = False
+    for line in block.splitlines(keepends=True):
+        if line[:1] not in (b" ", b"\t"):
+            ours = line.lower().startswith(OWN_PREFIX)
+        if not ours:
+            kept.append(line)
+    return b"".join(kept)
+
+
+class CutThrough:
+    """Content flows on to the server as it comes; only the end-of-data line is held back."""
+
+    def __init__(self) -> None:
+        self._stuffer = Stuffer()
+
+    def feed(self, data: bytes) -> bytes:
+        """What may be sent now."""
+        return self._stuffer.feed(data)
+
+    def end(self) -> bytes:
+        """The end-of-data line."""
+        return self._stuffer.end()

@@ -1,0 +1,375 @@
+"""The I/O side of one session: drives mitmproxy layers from asyncio protocols.
+
+mitmproxy's own connection handler reads from streams: a task, two locks and a drain for each read, which is most of
+what a short SMTP session costs. Layers, events, commands and hooks are mitmproxy's and stay the same here; only the
+way in is direct: `data_received` calls the layer. Under mitmdump or mitmweb the stock handler drives the same layer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+from mitmproxy import connection, options
+from mitmproxy.addonmanager import AddonManager
+from mitmproxy.connection import ConnectionState
+from mitmproxy.proxy import commands, context, events, layer, mode_specs, server_hooks
+
+from netinspect.gateway.hooks import SmtpDrainHook
+
+logger = logging.getLogger(__name__)
+
+IP_TRANSPARENT = 19
+"""linux/in.h; not in Python's socket module."""
+IPV6_TRANSPARENT = 75
+"""linux/in6.h; not in Python's socket module."""
+
+HIGH_WATER = 524_288
+"""Octets in a write buffer above which the other side is not read any further."""
+
+
+class Hooks:
+    """Runs mitmproxy hooks; knows which of them nobody listens to."""
+
+    def __init__(self, addons: AddonManager) -> None:
+        self._addons = addons
+        self._wanted: dict[str, bool] = {}
+        self._known = -1
+
+    def wanted(self, name: str) -> bool:
+        """Whether any addon implements this hook."""
+        if len(self._addons.lookup) != self._known:
+            self._wanted.clear()
+            self._known = len(self._addons.lookup)
+        answer = self._wanted.get(name)
+        if answer is None:
+            answer = any(hasattr(addon, name) for addon in self._addons.lookup.values())
+            self._wanted[name] = answer
+        return answer
+
+    async def run(self, hook: commands.StartHook) -> None:
+        """Run one hook through all addons."""
+        await self._addons.handle_lifecycle(hook)
+
+
+class Peer(asyncio.Protocol):
+    """One TCP connection of a session."""
+
+    __slots__ = ("congested", "connection", "driver", "transport", "waiters")
+
+    def __init__(self, driver: Driver, conn: connection.Connection) -> None:
+        self.driver = driver
+        self.connection = conn
+        self.transport: asyncio.Transport | None = None
+        self.congested = False
+        self.waiters: list[commands.StartHook] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(HIGH_WATER)
+
+    def data_received(self, data: bytes) -> None:
+        self.driver.event(events.DataReceived(self.connection, data))
+
+    def eof_received(self) -> bool:
+        # The other side sends no more but may still read: the layer decides what becomes of the session.
+        self.connection.state &= ~ConnectionState.CAN_READ
+        self.driver.event(events.ConnectionClosed(self.connection))
+        return self.transport is not None and not self.transport.is_closing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.driver.lost(self)
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        self.driver.hold_back(self, True)
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        self.driver.hold_back(self, False)
+        waiters, self.waiters = self.waiters, None
+        for hook in waiters or ():
+            self.driver.event(events.HookCompleted(hook))
+
+
+class Driver:
+    """One client connection, the layer on top, and the server connections it opens."""
+
+    def __init__(
+        self,
+        hooks: Hooks,
+        opts: options.Options,
+        mode: mode_specs.ProxyMode,
+        make_layer: Callable[[context.Context], layer.Layer],
+        on_end: Callable[[Driver], None],
+        *,
+        connect_timeout: float = 10.0,
+        keep_client_address: bool = False,
+    ) -> None:
+        self._hooks = hooks
+        self._options = opts
+        self._mode = mode
+        self._make_layer = make_layer
+        self._on_end = on_end
+        self._connect_timeout = connect_timeout
+        self._keep_client_address = keep_client_address
+        self._peers: dict[connection.Connection, Peer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._queue: deque[events.Event] = deque()
+        self._running = False
+        self._opening = 0
+        self._loop = asyncio.get_running_loop()
+        self.client: connection.Client
+        self.layer: layer.Layer | None = None
+
+    # --- from the listener -------------------------------------------------------------------------------------
+
+    def accept(self, peer: Peer, transport: asyncio.Transport, destination: tuple[str, int] | None) -> None:
+        """Start with a client that is connected. `destination` is where it wanted to go."""
+        self.client = peer.connection = connection.Client(
+            peername=_plain(transport.get_extra_info("peername")),
+            sockname=_plain(transport.get_extra_info("sockname")),
+            proxy_mode=self._mode,
+            state=ConnectionState.OPEN,
+        )
+        ctx = context.Context(self.client, self._options)
+        ctx.server.address = destination
+        if not isinstance(self._mode, mode_specs.ReverseMode) and destination is not None:
+            self.client.sockname = destination
+        self._peers[self.client] = peer
+        self.layer = self._make_layer(ctx)
+        if self._hooks.wanted("client_connected"):
+            self._spawn(self._greet())
+        else:
+            self.event(events.Start())
+
+    async def _greet(self) -> None:
+        await self._hooks.run(server_hooks.ClientConnectedHook(self.client))
+        if self.client.error:
+            self._close(self.client)
+        else:
+            self.event(events.Start())
+
+    # --- events in, commands out ---------------------------------------------------------------------------------
+
+    def event(self, event: events.Event) -> None:
+        """Give one event to the layer and carry out what it asks for. Events raised meanwhile wait their turn."""
+        self._queue.append(event)
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._queue:
+                if self.layer is None:
+                    self._queue.clear()
+                    return
+                for command in self.layer.handle_event(self._queue.popleft()):
+                    self._do(command)
+        except Exception:
+            logger.exception("session from %s ended by a fault", self.client.peername)
+            self.abort()
+        finally:
+            self._running = False
+
+    def _do(self, command: commands.Command) -> None:
+        if isinstance(command, commands.SendData):
+            peer = self._peers.get(command.connection)
+            if peer is not None and peer.transport is not None and not peer.transport.is_closing():
+                peer.transport.write(command.data)
+        elif isinstance(command, commands.StartHook):
+            self._hook(command)
+        elif isinstance(command, commands.OpenConnection):
+            self._spawn(self._open(command))
+        elif isinstance(command, commands.RequestWakeup):
+            self._wake_later(command)
+        elif isinstance(command, commands.CloseTcpConnection) and command.half_close:
+            self._half_close(command.connection)
+        elif isinstance(command, commands.CloseConnection):
+            self._close(command.connection)
+        elif isinstance(command, commands.Log):
+            logger.log(command.level, command.message)
+        else:
+            raise TypeError(f"unexpected command {command!r}")
+
+    def _hook(self, hook: commands.StartHook) -> None:
+        if isinstance(hook, SmtpDrainHook):
+            peer = self._peers.get(hook.connection)
+            if peer is not None and peer.congested:
+                peer.waiters = [*(peer.waiters or ()), hook]
+            else:
+                self._queue.append(events.HookCompleted(hook))
+        elif self._hooks.wanted(hook.name):
+            self._spawn(self._run_hook(hook))
+        elif hook.blocking:
+            self._queue.append(events.HookCompleted(hook))
+
+    async def _run_hook(self, hook: commands.StartHook) -> None:
+        await self._hooks.run(hook)
+        if hook.blocking:
+            self.event(events.HookCompleted(hook))
+
+    def _wake_later(self, request: commands.RequestWakeup) -> None:
+        def wake() -> None:
+            self._timers.discard(timer)
+            self.event(events.Wakeup(request))
+
+        timer = self._loop.call_later(request.delay, wake)
+        self._timers.add(timer)
+
+    def _spawn(self, coro: Any) -> None:
+        task: asyncio.Task[None] = self._loop.create_task(coro)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    # --- connections ---------------------------------------------------------------------------------------------
+
+    async def _open(self, command: commands.OpenConnection) -> None:
+        server = command.connection
+        error: str | None
+        self._opening += 1
+        data = server_hooks.ServerConnectionHookData(server=server, client=self.client)
+        if self._hooks.wanted("server_connect"):
+            await self._hooks.run(server_hooks.ServerConnectHook(data))
+        if server.error:
+            error = f"connection refused by an addon: {server.error}"
+        else:
+            error = await self._connect(server)
+        if error is None and self._hooks.wanted("server_connected"):
+            await self._hooks.run(server_hooks.ServerConnectedHook(data))
+        self._opening -= 1
+        self.event(events.OpenConnectionCompleted(command, error))
+        if not self._peers:
+            self._end()
+
+    async def _connect(self, server: connection.Server) -> str | None:
+        if server.address is None:
+            return "no destination"
+        peer = Peer(self, server)
+        server.timestamp_start = self._loop.time()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                if self._keep_client_address:
+                    sock = await self._transparent_socket(server.address)
+                    await self._loop.create_connection(lambda: peer, sock=sock)
+                else:
+                    await self._loop.create_connection(lambda: peer, server.address[0], server.address[1])
+        except TimeoutError:
+            server.error = "timeout"
+            return "timeout"
+        except OSError as error:
+            server.error = error.strerror or str(error)
+            return server.error
+        transport = peer.transport
+        if transport is None or self.layer is None or self.client not in self._peers:
+            if transport is not None:
+                transport.abort()
+            return "the client left"
+        server.timestamp_tcp_setup = self._loop.time()
+        server.peername = transport.get_extra_info("peername")
+        server.sockname = transport.get_extra_info("sockname")
+        server.state = ConnectionState.OPEN
+        self._peers[server] = peer
+        return None
+
+    async def _transparent_socket(self, address: connection.Address) -> socket.socket:
+        """A connected socket that shows the server the client's own address. Needs CAP_NET_ADMIN."""
+        host, port, *_ = address
+        client_ip = self.client.peername[0]
+        six = ":" in client_ip
+        sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if six:
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+            else:
+                sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+            sock.bind((client_ip, 0))
+            await self._loop.sock_connect(sock, (host, port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def hold_back(self, peer: Peer, congested: bool) -> None:
+        """Stop or go on reading from the other connections while `peer` cannot take more."""
+        for other in self._peers.values():
+            transport = other.transport
+            if other is peer or transport is None or transport.is_closing():
+                continue
+            if congested:
+                transport.pause_reading()
+            elif not transport.is_reading():
+                transport.resume_reading()
+
+    def lost(self, peer: Peer) -> None:
+        """The connection is gone for good."""
+        conn = peer.connection
+        could_read = bool(conn.state & ConnectionState.CAN_READ)
+        conn.state = ConnectionState.CLOSED
+        self._peers.pop(conn, None)
+        if peer.congested:
+            self.hold_back(peer, False)
+        for hook in peer.waiters or ():
+            self._queue.append(events.HookCompleted(hook))
+        peer.waiters = None
+        if self.layer is not None:
+            # The layer hears of an end once by EOF; a connection that is lost later it has to know as well.
+            self.event(events.ConnectionClosed(conn) if could_read else Lost(conn))
+        if not self._peers and not self._opening:
+            self._end()
+
+    def _half_close(self, conn: connection.Connection) -> None:
+        peer = self._peers.get(conn)
+        if peer is not None and peer.transport is not None and peer.transport.can_write_eof():
+            peer.transport.write_eof()
+            conn.state &= ~ConnectionState.CAN_WRITE
+
+    def _close(self, conn: connection.Connection) -> None:
+        peer = self._peers.get(conn)
+        conn.state = ConnectionState.CLOSED
+        if peer is not None and peer.transport is not None:
+            if conn.error == "reset":
+                _reset(peer.transport)
+            else:
+                peer.transport.close()
+
+    def abort(self) -> None:
+        """End everything at once, without a word to either side."""
+        for peer in list(self._peers.values()):
+            if peer.transport is not None:
+                peer.transport.abort()
+        self._end()
+
+    def _end(self) -> None:
+        if self.layer is None:
+            return
+        self.layer = None
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        if self._hooks.wanted("client_disconnected"):
+            self._spawn(self._hooks.run(server_hooks.ClientDisconnectedHook(self.client)))
+        self._on_end(self)
+
+
+class Lost(events.ConnectionEvent):
+    """A connection that was half closed before is gone now."""
+
+
+def _plain(address: tuple[Any, ...]) -> tuple[str, int]:
+    """Host and port; an IPv4 client on a dual-stack socket loses the `::ffff:` in front of its address."""
+    host = address[0]
+    return (host[7:] if host.startswith("::ffff:") else host, address[1])
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    transport.abort()

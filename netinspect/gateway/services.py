@@ -1,0 +1,138 @@
+"""What the layers of all sessions share: settings, the inspector, the record, and the listeners they came in by."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from netinspect import records
+from netinspect.config import Settings
+from netinspect.gateway.hooks import SmtpFlow
+from netinspect.identity.zone import Identity
+from netinspect.inspector import Inspector
+from netinspect.policy.decision import Decision
+from netinspect.policy.facts import EnvelopeFacts, Facts, Zone
+from netinspect.smtp.events import Envelope
+from netinspect.store.quarantine import Quarantine
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One place where clients connect. The zone is the listener's: nothing in a packet can forge it."""
+
+    name: str
+    zone: Zone
+    host: str
+    port: int
+    transparent: bool
+    upstream: tuple[str, int] | None = None
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the gateway did since it started."""
+
+    sessions: int = 0
+    messages: int = 0
+    delivered: int = 0
+    refused: int = 0
+
+
+class Services:
+    """Handed to every layer."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        inspector: Inspector,
+        writer: records.RecordWriter,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self.settings = settings
+        self.inspector = inspector
+        self.identity: Identity = inspector.identity
+        self.writer = writer
+        self._quarantine = quarantine
+        self.counters = Counters()
+
+    async def settle(self, flow: SmtpFlow) -> None:
+        """Do what a decision needs before anybody is told: put a message into quarantine, off the event loop.
+
+        If that fails the message is refused for now, so that it stays with the sender.
+        """
+        judgement, inspection = flow.judgement, flow.inspection
+        if judgement is None or inspection is None or judgement.decision.action != "quarantine":
+            return
+        error = "no quarantine directory is set"
+        if self._quarantine is not None:
+            try:
+                await asyncio.to_thread(
+                    self._quarantine.put,
+                    inspection.spool.chunks(),
+                    judgement.facts,
+                    judgement.decision,
+                    judgement.incident_id,
+                )
+            except OSError as fault:
+                error = fault.strerror or str(fault)
+            else:
+                return
+        logger.error("quarantine: %s; message %s refused for now", error, judgement.incident_id)
+        flow.decision = Decision(
+            "tempfail", f"quarantine: {error}", 451, "4.3.0", "Try again later", rules=judgement.decision.rules
+        )
+
+    def record_message(self, flow: SmtpFlow, tx_id: int, reply: str, why: str) -> None:
+        """Write the records of one message. `reply` is what the client was told, `why` a reason not the policy's."""
+        inspection = flow.inspection
+        decision = flow.decision
+        if flow.judgement is not None:
+            facts, incident = flow.judgement.facts, flow.judgement.incident_id
+        elif inspection is not None:
+            facts, incident = inspection.facts_without_scan(why or "not judged"), ""
+        else:
+            return
+        if decision is None:
+            decision = Decision("tempfail", why or "not judged", 451, "4.7.0", "", rules=("fail-safe",))
+        elif why:
+            decision = replace(decision, reason=f"{decision.reason}; {why}" if decision.reason else why)
+        self.counters.messages += 1
+        if decision.delivers and reply.startswith("2"):
+            self.counters.delivered += 1
+        else:
+            self.counters.refused += 1
+        self._write(facts, decision, incident, tx_id, reply)
+
+    def record_reset(self, flow: SmtpFlow, tx_id: int, envelope: Envelope, why: str) -> None:
+        """Write the record of a transaction that ended without a message."""
+        facts = Facts(flow.session, EnvelopeFacts(envelope.mail_from, tuple(envelope.recipients)))
+        self._write(facts, Decision("accept", f"no message: {why}"), "", tx_id, "")
+
+    def record_session(self, flow: SmtpFlow, decision: Decision, reply: str) -> None:
+        """Write the record of a session that was refused before it had a message."""
+        judgement = flow.judgement
+        facts = judgement.facts if judgement else Facts(flow.session)
+        self.counters.refused += 1
+        self._write(facts, decision, judgement.incident_id if judgement else "", 0, reply)
+
+    def record_failure(self, flow: SmtpFlow, why: str, reply: str) -> None:
+        """Write the record of a session that ended before the server greeted."""
+        self._write(Facts(flow.session), Decision("tempfail", why, 421, "4.4.1"), "", 0, reply)
+
+    def _write(self, facts: Facts, decision: Decision, incident: str, tx_id: int, reply: str) -> None:
+        self.writer.write(
+            records.serialize(
+                records.transaction_records(
+                    facts,
+                    decision,
+                    now=datetime.now(UTC),
+                    incident_id=incident,
+                    tx_id=tx_id,
+                    reply=reply,
+                )
+            )
+        )

@@ -1,0 +1,260 @@
+"""The one pipeline: bytes of a message in, a judgement out.
+
+The gateway, the replay and `netinspect scan` all come through here with the same facts, so they cannot disagree.
+
+    inspection = inspector.begin(session)
+    inspection.feed(data)               # as it arrives; leaves are parsed out and big ones scanned at once
+    inspection.end(envelope, end, anomalies)
+    judgement = await inspection.judge()
+    inspection.close()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from base64 import b32encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from netinspect.anomaly import Anomaly
+from netinspect.files.artifact import Artifact
+from netinspect.identity.zone import Identity
+from netinspect.limits import Limits
+from netinspect.mime.parser import MimeParser
+from netinspect.mime.part import Leaf, Part
+from netinspect.policy.decision import Decision
+from netinspect.policy.facts import EnvelopeFacts, Facts, MailFacts, SessionFacts
+from netinspect.policy.rules import Policy, decide
+from netinspect.scan.contract import Examination, Finding, Unscanned
+from netinspect.scan.panel import Panel
+from netinspect.smtp.events import Envelope, MessageEnd
+from netinspect.spool import Spool, SpoolBudget
+
+EARLY = 65_536
+"""Leaves of this size and more are given to the engines while the rest of the message still arrives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was found and what is to be done about it."""
+
+    facts: Facts
+    decision: Decision
+    incident_id: str
+
+
+class Inspector:
+    """Holds what all inspections share: the engines, the policy, who we are."""
+
+    def __init__(
+        self, limits: Limits, panel: Panel, policy: Policy, identity: Identity, spool_directory: Path | None = None
+    ) -> None:
+        self.limits = limits
+        self.panel = panel
+        self.policy = policy
+        self.identity = identity
+        self.budget = SpoolBudget(limits.spool_memory_total)
+        self.spool_directory = spool_directory
+
+    def new_spool(self) -> Spool:
+        """An empty spool under the common memory budget."""
+        return Spool(self.limits, self.budget, self.spool_directory)
+
+    def begin(self, session: SessionFacts) -> Inspection:
+        """Start with a message of this session."""
+        return Inspection(self, session)
+
+    def judge_session(self, session: SessionFacts, finding: Finding, mail_from: str = "") -> Judgement:
+        """Judge a session by what it said before there is a message."""
+        facts = Facts(session, EnvelopeFacts(mail_from=mail_from), findings=(finding,))
+        return Judgement(facts, decide(facts, self.policy), incident_id(facts))
+
+
+class Inspection:
+    """One message on its way in. The spool holds it as it came, dot-unstuffed."""
+
+    __slots__ = (
+        "_anomalies",
+        "_closed",
+        "_early",
+        "_envelope",
+        "_failed",
+        "_inspector",
+        "_judging",
+        "_leaves",
+        "_parser",
+        "session",
+        "spool",
+    )
+
+    def __init__(self, inspector: Inspector, session: SessionFacts) -> None:
+        self._inspector = inspector
+        self.session = session
+        self.spool = inspector.new_spool()
+        self._parser = MimeParser(inspector.limits, inspector.new_spool)
+        self._leaves: list[Leaf] = []
+        self._early: dict[int, asyncio.Task[list[Examination]]] = {}
+        self._envelope = EnvelopeFacts()
+        self._anomalies: tuple[Anomaly, ...] = ()
+        self._failed = ""
+        self._judging = False
+        self._closed = False
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of this inspection."""
+        return self._inspector.limits
+
+    def feed(self, data: bytes) -> None:
+        """Take the next octets. A spool that fails makes the message unscanned; it never raises."""
+        if self._failed:
+            return
+        try:
+            self.spool.write(data)
+            self._take(self._parser.feed(data))
+        except OSError as error:
+            self._failed = f"spool: {error.strerror or error}"
+
+    def _take(self, leaves: Sequence[Leaf]) -> None:
+        for leaf in leaves:
+            if leaf.content.size >= EARLY:
+                task = asyncio.ensure_future(self._inspector.panel.examine([leaf]))
+                self._early[len(self._leaves)] = task
+            self._leaves.append(leaf)
+
+    def take_file(self, name: str, data: bytes) -> None:
+        """Judge `data` as the only attachment instead of a message that was fed."""
+        content = self._inspector.new_spool()
+        content.write(data)
+        digest = hashlib.sha256(data).hexdigest()
+        part = Part(path="1", filename=name)
+        self._leaves.append(Leaf(part, content, digest, undecoded=False, text=False, name=name, declared=""))
+
+    def end(self, envelope: Envelope, end: MessageEnd, anomalies: tuple[Anomaly, ...] = ()) -> None:
+        """The message is complete."""
+        self._envelope = EnvelopeFacts(
+            mail_from=envelope.mail_from,
+            recipients=tuple(envelope.recipients),
+            size=end.size,
+            smuggling=end.smuggling,
+        )
+        if not self._failed:
+            try:
+                self._leaves.extend(self._parser.close())
+            except OSError as error:
+                self._failed = f"spool: {error.strerror or error}"
+        self._anomalies = (*anomalies, *self._parser.anomalies)
+
+    async def judge(self) -> Judgement:
+        """Wait for the engines and let the policy decide."""
+        self._judging = True
+        try:
+            rest = [leaf for at, leaf in enumerate(self._leaves) if at not in self._early]
+            examined = await self._inspector.panel.examine(rest) if rest else []
+            answers = iter(examined)
+            results: list[Examination] = []
+            for at in range(len(self._leaves)):
+                early = self._early.get(at)
+                results.append(next(answers) if early is None else (await early)[0])
+            if any(leaf.undecoded for leaf in self._leaves):
+                outcome = await self._inspector.panel.scan_message(self.spool)
+                results.append(
+                    Examination(
+                        findings=tuple(item for item in outcome if isinstance(item, Finding)),
+                        unscanned=tuple(item for item in outcome if isinstance(item, Unscanned)),
+                    )
+                )
+            facts = self._facts(results)
+            return Judgement(facts, decide(facts, self._inspector.policy), incident_id(facts))
+        finally:
+            self._judging = False
+            if self._closed:
+                self._release()
+
+    def facts_without_scan(self, reason: str) -> Facts:
+        """What is known of a message that no engine has seen, with the reason on record."""
+        return self._facts([], (Unscanned("netinspect", reason),))
+
+    def _facts(self, results: Sequence[Examination], unscanned: tuple[Unscanned, ...] = ()) -> Facts:
+        findings: list[Finding] = []
+        missing: list[Unscanned] = list(unscanned)
+        anomalies = list(self._anomalies)
+        artifacts: list[Artifact] = []
+        for result in results:
+            artifacts += result.artifacts
+            findings += result.findings
+            missing += result.unscanned
+            anomalies += result.anomalies
+        if self._envelope.smuggling:
+            findings.append(Finding("smtp", "smuggling.end-of-data", "smuggling", 1))
+        if self._failed:
+            missing.append(Unscanned("spool", self._failed))
+        for leaf in self._leaves:
+            if leaf.undecoded:
+                _doubts(leaf, findings, missing)
+        summary = self._parser.mail
+        attachments = tuple([leaf.name for leaf in self._leaves if leaf.name and not leaf.text])
+        mail = MailFacts(attachments=attachments)
+        if summary is not None:
+            mail = MailFacts(summary.from_, summary.to, summary.subject, summary.message_id, attachments)
+        return Facts(
+            session=self.session,
+            envelope=self._envelope,
+            mail=mail,
+            artifacts=tuple(artifacts),
+            findings=tuple(findings),
+            unscanned=tuple(missing),
+            anomalies=tuple(anomalies),
+        )
+
+    def close(self) -> None:
+        """Let go of the message and of everything that was taken out of it.
+
+        What an engine still reads stays until it is done: a content that vanishes under a scan must not look clean.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if not self._judging:
+            self._release()
+
+    def _release(self) -> None:
+        running = [task for task in self._early.values() if not task.done()]
+        if running:
+            running[0].add_done_callback(lambda _: self._release())
+            return
+        self._early.clear()
+        self.spool.close()
+        self._parser.discard()
+        for leaf in self._leaves:
+            leaf.content.close()
+        self._leaves.clear()
+
+
+def _doubts(leaf: Leaf, findings: list[Finding], missing: list[Unscanned]) -> None:
+    """A part that may be read in another way is a finding; one that was left unread at a limit was not looked at."""
+    for why in leaf.why:
+        if why.startswith("limit"):
+            missing.append(Unscanned("mime", why, leaf.sha256))
+        else:
+            findings.append(Finding("mime", f"mime.{why.replace('_', '-')}", "ambiguous-mime", 3, leaf.sha256))
+
+
+def flow_id_of(source: tuple[str, int], destination: tuple[str, int]) -> int:
+    """A number for the connection, the same in the gateway and in a capture of it (53 bits, so JSON keeps it)."""
+    text = f"{source[0]} {source[1]} {destination[0]} {destination[1]} tcp"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") >> 3
+
+
+def incident_id(facts: Facts) -> str:
+    """A short name under which a judgement is found on record; the same for the same mail in the same connection."""
+    state = hashlib.blake2b(digest_size=10)
+    session, envelope = facts.session, facts.envelope
+    parts = (str(session.flow_id), session.helo, envelope.mail_from, *envelope.recipients, str(envelope.size))
+    state.update("\0".join(parts).encode("utf-8", "surrogateescape"))
+    for artifact in facts.artifacts:
+        if not artifact.parent_sha256:
+            state.update(artifact.hashes.sha256.encode())
+    return b32encode(state.digest()).decode().lower()

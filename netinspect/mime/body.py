@@ -1,0 +1,227 @@
+"""Collecting one body: transfer-decoding, spool and SHA-256 in one go, and what is found in it at its end."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from netinspect.mime.describe import DECODED, IDENTITY
+from netinspect.mime.encodings import Base64Decoder, Decoder, QuotedPrintableDecoder
+from netinspect.mime.headers import file_name
+from netinspect.mime.part import Leaf, Part
+from netinspect.mime.uu import UuBegin, UuEnd, UuEvent, UuScanner
+
+if TYPE_CHECKING:
+    from netinspect.mime.context import Context
+    from netinspect.spool import Spool
+
+_EMPTY: Final = hashlib.sha256().hexdigest()
+# Programs take a uuencoded file out of any text, and a text may call itself anything that is not a file.
+_UU_TYPES: Final = ("text/", "message/")
+
+
+class Content:
+    """Octets on their way into a spool, hashed as they pass. The spool is made with the first octet."""
+
+    __slots__ = ("_context", "_hash", "spool")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.spool: Spool | None = None
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        if self.spool is None:
+            if not data:
+                return
+            self.spool = self._context.new_spool()
+            self._hash = hashlib.sha256(data)
+        else:
+            self._hash.update(data)
+        self.spool.write(data)
+
+    def finish(self) -> tuple[Spool, str]:
+        """The complete spool and the SHA-256."""
+        if self.spool is None:
+            return self._context.new_spool(), _EMPTY
+        self.spool.flush()
+        return self.spool, self._hash.hexdigest()
+
+    def discard(self) -> None:
+        """Throw away."""
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None
+
+
+class Body:
+    """The body of one leaf.
+
+    `outside` marks text between the parts: blank, it is nothing at all. `why` collects what makes the decoded
+    octets doubtful.
+    """
+
+    __slots__ = ("_content", "_context", "_decoder", "outside", "part", "why")
+
+    def __init__(self, part: Part, context: Context, *, outside: bool = False) -> None:
+        self.part = part
+        self.outside = outside
+        self.why: list[str] = []
+        self._context = context
+        self._content = Content(context)
+        self._decoder: Decoder | None = None
+        if part.encoding == "base64":
+            self._decoder = Base64Decoder()
+        elif part.encoding == "quoted-printable":
+            self._decoder = QuotedPrintableDecoder()
+
+    def write(self, data: bytes) -> None:
+        """Take the next octets of the body as they stand in the message."""
+        if self._decoder is not None:
+            data = self._decoder.feed(data)
+        self._content.write(data)
+
+    def discard(self) -> None:
+        """Throw away what was collected."""
+        self._content.discard()
+
+    def finish(self) -> list[Leaf]:
+        """End of the body: its leaf, and one for each uuencoded file in it. The first is the part itself."""
+        part = self.part
+        decoder = self._decoder
+        if decoder is not None:
+            self._content.write(decoder.finish())
+            for kind in sorted(decoder.problems):
+                self.why.append(kind)
+                self._context.anomaly(kind, part.offset)
+        if self.outside and self._blank():
+            self._content.discard()
+            return []
+        content, digest = self._content.finish()
+        leaf = Leaf(
+            part=part,
+            content=content,
+            sha256=digest,
+            undecoded=False,
+            text=is_text(part),
+            name=part.filename,
+            declared=part.content_type,
+        )
+        leaves = [leaf]
+        if part.encoding == "uuencode" or (part.content_type.startswith(_UU_TYPES) and content.size):
+            self._uuencoded(leaf, leaves)
+        why = tuple(dict.fromkeys((*part.doubts, *self.why))) if self.why else part.doubts
+        if part.encoding not in IDENTITY and part.encoding not in DECODED and "unknown_encoding" not in why:
+            why = (*why, "unknown_encoding")
+        leaf.why = why
+        leaf.undecoded = bool(why)
+        return leaves
+
+    def _blank(self) -> bool:
+        spool = self._content.spool
+        return spool is None or not any(chunk.strip() for chunk in spool.chunks())
+
+    def _uuencoded(self, leaf: Leaf, leaves: list[Leaf]) -> None:
+        scanner = UuScanner()
+        files = UuFiles(self._context, self.part)
+        try:
+            for chunk in leaf.content.chunks():
+                files.take(scanner.feed(chunk))
+            files.take(scanner.finish())
+        except OSError:
+            files.discard()
+            leaf.content.close()
+            raise
+        if scanner.overflow or files.overflow:
+            self.why.append("limit_uuencode")
+            self._context.anomaly("limit_uuencode", self.part.offset)
+        found = files.leaves
+        if self.part.encoding == "uuencode":
+            if not found:
+                self.why.append("uu_broken")
+                self._context.anomaly("uu_broken", self.part.offset, "no block")
+                return
+            # The part is what its first block holds. Text around the blocks is not what the encoding announced.
+            first = found.pop(0)
+            leaf.content.close()
+            leaf.content, leaf.sha256 = first.content, first.sha256
+            leaf.name = leaf.name or first.name
+            leaf.text = leaf.text and not leaf.name
+            self.why.extend(first.why)
+            if scanner.outside:
+                self.why.append("uu_outside")
+                self._context.anomaly("uu_outside", self.part.offset)
+        leaves.extend(found)
+
+
+class UuFiles:
+    """Makes leaves of what a `UuScanner` finds in one part."""
+
+    __slots__ = ("_content", "_context", "_name", "_part", "leaves", "overflow")
+
+    def __init__(self, context: Context, part: Part) -> None:
+        self._context = context
+        self._part = part
+        self._content: Content | None = None
+        self._name = ""
+        self.leaves: list[Leaf] = []
+        self.overflow = False
+
+    def take(self, events: list[UuEvent]) -> None:
+        """The next events, in their order."""
+        for event in events:
+            if isinstance(event, UuBegin):
+                if self._context.another_part():
+                    self._content = Content(self._context)
+                    self._name = file_name(event.name, self._context.limits.name_length)
+                else:
+                    self.overflow = True
+            elif isinstance(event, UuEnd):
+                if self._content is not None:
+                    self._close(broken=event.broken)
+            elif self._content is not None:
+                self._content.write(event)
+
+    def _close(self, *, broken: bool) -> None:
+        assert self._content is not None  # noqa: S101
+        content, digest = self._content.finish()
+        self._content = None
+        part = Part(
+            path=f"{self._part.path}.uu{len(self.leaves) + 1}",
+            content_type="application/octet-stream",
+            filename=self._name,
+            encoding="uuencode",
+            depth=self._part.depth + 1,
+            offset=self._part.offset,
+            doubts=self._part.doubts,
+        )
+        if self._name:
+            self._context.names.append(self._name)
+        why = part.doubts
+        if broken:
+            why = (*why, "uu_broken")
+            self._context.anomaly("uu_broken", part.offset)
+        self.leaves.append(
+            Leaf(
+                part=part,
+                content=content,
+                sha256=digest,
+                undecoded=bool(why),
+                text=False,
+                name=self._name,
+                declared="",
+                why=why,
+            )
+        )
+
+    def discard(self) -> None:
+        """Throw away everything."""
+        if self._content is not None:
+            self._content.discard()
+        for leaf in self.leaves:
+            leaf.content.close()
+
+
+def is_text(part: Part) -> bool:
+    """A body text rather than an attachment: text, without a name, not put aside as an attachment."""
+    return part.content_type.startswith("text/") and not part.filename and part.disposition != "attachment"

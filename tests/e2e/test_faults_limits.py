@@ -1,0 +1,85 @@
+"""Memory and disk that run out: the mail is deferred, the gateway lives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import mails
+from tests.e2e.clients import send
+from tests.e2e.rig import Rig, rig
+from tests.e2e.world import HERE, require
+
+DISK = 1_500_000
+
+
+@pytest.fixture(scope="module")
+def built(base: Path) -> Iterator[Rig]:
+    """A spool on a disk of 1.5 MB, and workers that may hardly grow."""
+    require()
+    disk = base / "disk"
+    disk.mkdir()
+    HERE.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(disk)])
+    try:
+        with rig(
+            base / "limits",
+            {
+                "spool": {"directory": str(disk)},
+                "limits": {"spool_memory": 65_536, "worker_memory": 33_554_432, "archive_ratio": 100_000},
+            },
+        ) as one:
+            yield one
+    finally:
+        HERE.run(["umount", str(disk)])
+
+
+@pytest.fixture
+def loop(built: Rig) -> Rig:
+    built.fresh()
+    return built
+
+
+def test_full_spool_defers_the_mail_and_is_empty_again_afterwards(loop: Rig) -> None:
+    big = mails.noise(3_000_000)
+    assert loop.send(attachment=big).code in (451, 452)
+    loop.gateway.wait_verdict("tempfail")
+    assert loop.send(attachment=mails.noise(300_000)).code == 250
+    assert loop.send(attachment=big).code in (451, 452)
+    assert loop.send().code == 250
+    balance = loop.balance()
+    assert (balance.delivered, balance.deferred) == (2, 2)
+    assert not os.listdir(loop.gateway.config.parent.parent.parent / "disk")
+
+
+def test_full_spool_while_chunks_arrive_defers_the_mail(loop: Rig) -> None:
+    name, message = loop.mail(attachment=mails.noise(3_000_000))
+    with loop.connect() as client:
+        client.hello()
+        client.envelope()
+        told = None
+        step = 500_000
+        for at in range(0, len(message), step):
+            last = b" LAST" if at + step >= len(message) else b""
+            piece = message[at : at + step]
+            client.send(b"BDAT %d%s\r\n" % (len(piece), last) + piece)
+            told = client.reply()
+            if told.code != 250:
+                break
+    assert told is not None
+    assert told.code in (451, 452)
+    loop.book.sent(name, message, told)
+    assert loop.balance().deferred == 1
+
+
+def test_member_that_takes_more_memory_than_a_worker_has_defers_the_mail(loop: Rig) -> None:
+    name = mails.token()
+    message = mails.mail(name, attachment=mails.zipped("big.bin", bytes(90_000_000)), filename="big.zip")
+    told = loop.book.sent(name, message, send("127.0.0.1", loop.port, message))
+    assert told.code == 451, told
+    assert loop.gateway.wait_verdict("tempfail")["verdict"]["unscanned"]
+    assert loop.send().code == 250
+    balance = loop.balance()
+    assert (balance.delivered, balance.deferred) == (1, 1)

@@ -1,0 +1,91 @@
+"""Parsing in one line, and results as plain values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from netinspect.limits import Limits
+from netinspect.mime import Leaf, MimeParser, Part
+from netinspect.spool import Spool, SpoolBudget
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A leaf, its content read and its spool closed."""
+
+    path: str
+    data: bytes
+    name: str
+    declared: str
+    text: bool
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parsed:
+    leaves: list[Seen]
+    anomalies: list[tuple[str, int, str]]
+    tree: object
+    parser: MimeParser
+
+    @property
+    def data(self) -> dict[str, bytes]:
+        return {leaf.path: leaf.data for leaf in self.leaves}
+
+    @property
+    def kinds(self) -> set[str]:
+        return {kind for kind, _, _ in self.anomalies}
+
+    def same(self, other: Parsed) -> None:
+        assert self.leaves == other.leaves
+        assert self.anomalies == other.anomalies
+        assert self.tree == other.tree
+        assert self.parser.mail == other.parser.mail
+
+
+def see(leaf: Leaf) -> Seen:
+    data = leaf.content.getvalue()
+    assert hashlib.sha256(data).hexdigest() == leaf.sha256
+    assert leaf.undecoded == bool(leaf.why)
+    assert leaf.size == len(data)
+    leaf.content.close()
+    return Seen(leaf.path, data, leaf.name, leaf.declared, leaf.text, leaf.why)
+
+
+def tree(part: Part) -> object:
+    return (
+        part.path, part.content_type, part.filename, part.encoding, part.disposition, part.offset, part.doubts,
+        part.headers.fields, [tree(child) for child in part.children],
+    )  # fmt: skip
+
+
+def parse_pieces(pieces: Iterable[bytes], limits: Limits | None = None) -> Parsed:
+    """Parse and check that every spool's memory came back."""
+    limits = limits or Limits()
+    budget = SpoolBudget(limits.spool_memory_total)
+    parser = MimeParser(limits, lambda: Spool(limits, budget))
+    leaves: list[Leaf] = []
+    for piece in pieces:
+        leaves += parser.feed(piece)
+    leaves += parser.close()
+    assert parser.close() == []
+    seen = [see(leaf) for leaf in leaves]
+    assert budget.used == 0
+    return Parsed(seen, [(a.kind, a.offset, a.detail) for a in parser.anomalies], tree(parser.root), parser)
+
+
+def cut(raw: bytes, size: int) -> list[bytes]:
+    return [raw[at : at + size] for at in range(0, len(raw), size)]
+
+
+def parse(raw: bytes | str, limits: Limits | None = None, *, bytewise: bool = True) -> Parsed:
+    """Parse whole, byte by byte and in sevens; all three have to say the same."""
+    if isinstance(raw, str):
+        raw = raw.replace("\n", "\r\n").encode()
+    whole = parse_pieces([raw], limits)
+    if bytewise:
+        for size in (1, 7):
+            whole.same(parse_pieces(cut(raw, size), limits))
+    return whole
