@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from base64 import b32encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,11 +249,11 @@ def flow_id_of(source: tuple[str, int], destination: tuple[str, int]) -> int:
 
 def incident_id(facts: Facts) -> str:
     """A short name under which a judgement is found on record; the same for the same mail in the same connection."""
-    state = hashlib.blake2b(digest_size=10)
+    state = hashlib.blake2b(digest_size=8)
     session, envelope = facts.session, facts.envelope
     parts = (str(session.flow_id), session.helo, envelope.mail_from, *envelope.recipients, str(envelope.size))
     state.update("\0".join(parts).encode("utf-8", "surrogateescape"))
     for artifact in facts.artifacts:
         if not artifact.parent_sha256:
             state.update(artifact.hashes.sha256.encode())
-    return b32encode(state.digest()).decode().lower()
+    return state.hexdigest()

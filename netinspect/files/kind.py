@@ -1,8 +1,8 @@
 """What a content is, by its octets and never by its name. One short word, cheap enough to ask of every part.
 
-Words: `zip docx docm xlsx xlsm xlsb pptx pptm odf jar` `ole doc xls ppt msg msi` `pdf rtf` `gzip bzip2 xz zstd 7z rar tar
-cab arj ar cpio iso chm` `exe elf macho class lnk` `png jpeg gif bmp tiff webp emf` `html xml svg mht eml script sylk
-activemime` `text data empty`.
+Words: `zip docx docm xlsx xlsm xlsb pptx pptm odf jar` `ole doc xls ppt msg msi` `pdf rtf` `gzip bzip2 xz zstd 7z rar
+tar cab arj ar cpio iso chm` `exe elf macho class lnk` `png jpeg gif bmp tiff webp emf` `html xml svg mht eml script
+sylk activemime` `text data empty`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _refine(data: bytes, kind: str) -> str:
     if kind == "ole":
         return _ole_kind(data)
     if kind == "riff":
-        return "webp" if data[8:12] == b"WEBP" else "data"
+        return "webp" if data[8:12] == b"WEBP" else ""
     if kind == "emf":
         return "emf" if data[40:44] == b" EMF" else ""
     if kind == "bmp":

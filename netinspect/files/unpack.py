@@ -4,10 +4,10 @@
     for member in unpack(data, kind, name, budget, report): ...
 
 One member is in memory at a time. Sizes that an archive declares are used to refuse, never to trust: what comes out is
-counted as it comes out, in pieces, and reading stops at the first piece too many. Whatever could not be opened is in the
-report, so that nobody takes it for clean.
+counted as it comes out, in pieces, and reading stops at the first piece too many. Whatever could not be opened is in
+the report: nobody shall take it for clean.
 
-Of OOXML documents (`docx`, `xlsm`, ...) only the members are given that can do something: anything that is neither XML
+Of OOXML documents (`docx`, `xlsm`, ...) only the members are given that can do something: whatever is neither XML
 nor a picture by content (`vbaProject.bin` under whatever name, embedded files, ActiveX, fonts), and, marked as `part`,
 the XML that the office engine wants to see (relationships, fields, macro sheets).
 """
@@ -152,7 +152,7 @@ _ERRORS = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 def _inflate(
     packed: memoryview, start: Callable[[], _Decompressor], budget: Budget, *, magic: bytes = b""
 ) -> tuple[bytes, int]:
-    """Unpack one stream and, if each begins with `magic`, those behind it; give the content and the octets left over."""
+    """Unpack one stream and, if each begins with `magic`, those behind it; give content and octets left over."""
     room, limit = budget.room(len(packed))
     out = io.BytesIO()  # grows in place and gives its content without a copy
     engine, at, total = start(), 0, 0

@@ -6,15 +6,15 @@ import asyncio
 import logging
 from pathlib import Path
 
-from mitmproxy import ctx, exceptions
+from mitmproxy import connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader
-from mitmproxy.proxy import layer
+from mitmproxy.proxy.server import ConnectionHandler
 
 from netinspect.config import load
 from netinspect.errors import NetinspectError
 from netinspect.gateway import contentview
 from netinspect.gateway.hooks import SmtpFlow
-from netinspect.gateway.layer import SmtpLayer
+from netinspect.gateway.layer import Shutdown, SmtpLayer
 from netinspect.gateway.listener import mode_of
 from netinspect.gateway.services import Listener, Services
 from netinspect.gateway.setup import Engines, listeners_of
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Judge:
-    """Judges each message in the `smtp_message` hook, unless an addon before it already decided."""
+    """Judges each message in the `smtp_message` hook. An addon's `flow.decision` goes before the policy's."""
 
     name = "netinspect-judge"
 
@@ -44,10 +44,14 @@ class SmtpGateway:
     name = "netinspect"
 
     def __init__(self) -> None:
+        self._file = ""
         self._engines: Engines | None = None
         self._listeners: dict[str, Listener] = {}
         self._judge: Judge | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._handlers: dict[str, ConnectionHandler] = {}
+        """mitmproxy's handler of each session, by the id of its server connection."""
 
     def load(self, loader: Loader) -> None:
         """Add the option `netinspect_config` and the content view."""
@@ -55,28 +59,27 @@ class SmtpGateway:
         loader.add_option("netinspect_config", str, "", "netinspect.toml with listeners, networks and policy.")
 
     def configure(self, updated: set[str]) -> None:
-        """Read the settings and take their listeners as modes."""
-        if "netinspect_config" not in updated and self._engines is not None:
-            return
+        """Read the settings."""
         name = ctx.options.netinspect_config
-        if not name:
+        if not name or name == self._file:
             return
+        if self._engines is not None:
+            raise exceptions.OptionsError("netinspect_config is read once: start again with the other file")
         try:
             settings = load(Path(name))
             if settings.gateway.keep_client_address:
                 raise exceptions.OptionsError(
                     "[gateway] keep_client_address needs `netinspect gateway`: mitmdump opens the socket itself"
                 )
-            listeners = listeners_of(settings)
+            self._listeners = {mode_of(item): item for item in listeners_of(settings)}
+            self._engines = Engines(settings)
         except NetinspectError as error:
             raise exceptions.OptionsError(str(error)) from error
-        if ctx.options.connection_strategy != "eager":
-            raise exceptions.OptionsError(
-                "connection_strategy must be eager: in SMTP the server speaks first; remove --set connection_strategy"
-            )
-        self._engines = Engines(settings)
+        self._file = name
         self._judge = Judge(self._engines.services)
-        self._listeners = {mode_of(item): item for item in listeners}
+        # Nothing listens before the engines are there: neither our doors nor mitmproxy's own proxy on port 8080.
+        # block_global would turn away every client on the Internet, and those are whom the listeners are for.
+        ctx.options.update(mode=[], block_global=False)
 
     def running(self) -> None:
         """Start the engines, then listen. Not `async`: a script loaded late is called from plain code."""
@@ -92,33 +95,64 @@ class SmtpGateway:
             logger.error("netinspect: %s", error)
             ctx.master.shutdown()
             return
-        # Only now: mitmproxy sets up the modes that were given before it loads scripts, and a session before the engines
-        # are there would be refused.
         ctx.options.update(mode=list(self._listeners))
 
-    def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        """Put the SMTP layer on connections of our listeners."""
-        listener = self._listeners.get(nextlayer.context.client.proxy_mode.full_spec)
-        if listener is not None and self._engines is not None:
-            nextlayer.layer = SmtpLayer(nextlayer.context, self._engines.services, listener, show=True)
+    def client_connected(self, client: connection.Client) -> None:
+        """Put the SMTP layer on connections of our listeners, from their first moment.
+
+        Not in `next_layer`: mitmproxy asks that only once the server has spoken, so a server that is down or silent
+        would leave the client without a reply and without a record.
+        """
+        listener = self._listeners.get(client.proxy_mode.full_spec)
+        if listener is None or self._engines is None:
+            return
+        if self._stopping:
+            client.error = "shutting down"
+            return
+        server = ctx.master.addons.get("proxyserver")
+        handler: ConnectionHandler = server.connections[client.id]
+        context = handler.layer.context
+        context.layers.clear()
+        if listener.upstream is not None:
+            context.server.address = listener.upstream
+        self._handlers[context.server.id] = handler
+        handler.layer = SmtpLayer(context, self._engines.services, listener, show=True)
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        """Forget the session."""
+        for key, handler in self._handlers.items():
+            if handler.client is client:
+                del self._handlers[key]
+                return
 
     async def smtp_message(self, flow: SmtpFlow) -> None:
         """Judge the message."""
         if self._judge is not None:
             await self._judge.smtp_message(flow)
 
-    async def smtp_drain(self, connection: object) -> None:
+    async def smtp_drain(self, server: connection.Connection) -> None:
         """Wait until the stock handler's writer has room."""
-        server = ctx.master.addons.get("proxyserver")
-        for handler in server.connections.values() if server else ():
-            transport = handler.transports.get(connection)
-            if transport is not None and transport.writer is not None:
-                try:
-                    await transport.writer.drain()
-                except OSError:
-                    return  # the connection is gone; the layer hears of it by its own event
+        handler = self._handlers.get(server.id)
+        transport = handler.transports.get(server) if handler is not None else None
+        if transport is None or transport.writer is None:
+            return
+        try:
+            await transport.writer.drain()
+        except OSError:
+            return  # the connection is gone; the layer hears of it by its own event
 
     async def done(self) -> None:
-        """Stop the engines."""
-        if self._engines is not None:
-            await self._engines.close()
+        """Let running messages finish, then stop the engines."""
+        if self._engines is None:
+            return
+        self._stopping = True
+        if self._starting is not None:
+            self._starting.cancel()
+        for handler in list(self._handlers.values()):
+            await handler.server_event(Shutdown())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._engines.settings.gateway.shutdown_grace
+        # Polled, once and at the end: an event to wait for would cost every session.
+        while self._handlers and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        await self._engines.close()

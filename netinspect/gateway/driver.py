@@ -52,8 +52,8 @@ class Hooks:
         return answer
 
     async def run(self, hook: commands.StartHook) -> None:
-        """Run one hook through all addons."""
-        await self._addons.handle_lifecycle(hook)
+        """Run one hook through all addons, as mitmproxy does: in order, each awaited, a fault of one logged."""
+        await self._addons.trigger_event(hook)
 
 
 class Peer(asyncio.Protocol):
@@ -251,19 +251,25 @@ class Driver:
         if server.address is None:
             return "no destination"
         peer = Peer(self, server)
+
+        def known() -> Peer:
+            # Its first octets, or its end, may be here before create_connection returns (seen with uvloop).
+            self._peers[server] = peer
+            server.state = ConnectionState.OPEN
+            return peer
+
         server.timestamp_start = self._loop.time()
         try:
             async with asyncio.timeout(self._connect_timeout):
                 if self._keep_client_address:
                     sock = await self._transparent_socket(server.address)
-                    await self._loop.create_connection(lambda: peer, sock=sock)
+                    await self._loop.create_connection(known, sock=sock)
                 else:
-                    await self._loop.create_connection(lambda: peer, server.address[0], server.address[1])
-        except TimeoutError:
-            server.error = "timeout"
-            return "timeout"
-        except OSError as error:
-            server.error = error.strerror or str(error)
+                    await self._loop.create_connection(known, server.address[0], server.address[1])
+        except OSError as error:  # TimeoutError is one
+            self._peers.pop(server, None)
+            server.state = ConnectionState.CLOSED
+            server.error = "timeout" if isinstance(error, TimeoutError) else error.strerror or str(error)
             return server.error
         transport = peer.transport
         if transport is None or self.layer is None or self.client not in self._peers:
@@ -273,8 +279,6 @@ class Driver:
         server.timestamp_tcp_setup = self._loop.time()
         server.peername = transport.get_extra_info("peername")
         server.sockname = transport.get_extra_info("sockname")
-        server.state = ConnectionState.OPEN
-        self._peers[server] = peer
         return None
 
     async def _transparent_socket(self, address: connection.Address) -> socket.socket:

@@ -231,6 +231,8 @@ class Holding:
         if self._body is not None:  # answered before it had all: what it would make of the rest is unknown
             self._body = None
             self._layer.break_server()
+            if reply.positive:  # nobody can have accepted what was not sent
+                reply = replies.SERVER_LOST
         self._answer(reply)
 
     def client_left(self) -> bool:

@@ -91,30 +91,7 @@ class SmtpLayer(layer.Layer):
 
     def handle_event(self, event: events.Event) -> Any:
         """Take one event, give the commands it leads to. Never pauses, so nothing is queued unseen."""
-        if isinstance(event, events.DataReceived):
-            self._last_activity = time.monotonic()
-            if event.connection is self.client:
-                self._from_client(event.data)
-            else:
-                self._from_server(event.data)
-        elif isinstance(event, events.HookCompleted):
-            self._hook_done(event.command)
-        elif isinstance(event, events.ConnectionClosed | Lost):
-            if event.connection is self.client:
-                self._client_left(gone=isinstance(event, Lost) or not self.client.state & ConnectionState.CAN_WRITE)
-            else:
-                self._server_left()
-        elif isinstance(event, events.Start):
-            self._out.append(mitm.RequestWakeup(WAKE_EVERY))
-            self.hook(hooks.SmtpSessionHook(self.flow))
-        elif isinstance(event, events.OpenConnectionCompleted):
-            self._connected(event.reply)
-        elif isinstance(event, events.Wakeup):
-            self._look_at_timeouts()
-        elif isinstance(event, Shutdown):
-            self.stopping = True
-            if not self.closed and not self.waiting and not self._under_way():
-                self.end_session(replies.SHUTTING_DOWN)
+        EVENTS[type(event)](self, event)
         if self.client_eof and not self._inbox and not self.client_side and not self.waiting:
             self.close_both()
         return self._take_out()
@@ -136,6 +113,28 @@ class SmtpLayer(layer.Layer):
             out[:0] = self.shown.take()
         return out
 
+    def _data(self, event: events.DataReceived) -> None:
+        self._last_activity = time.monotonic()
+        if event.connection is self.client:
+            self._from_client(event.data)
+        else:
+            self._from_server(event.data)
+
+    def _start(self, _: events.Start) -> None:
+        self._out.append(mitm.RequestWakeup(WAKE_EVERY))
+        self.hook(hooks.SmtpSessionHook(self.flow))
+
+    def _gone(self, event: events.ConnectionEvent) -> None:
+        if event.connection is self.client:
+            self._client_left(gone=isinstance(event, Lost) or not self.client.state & ConnectionState.CAN_WRITE)
+        else:
+            self._server_left()
+
+    def _shutdown(self, _: Shutdown) -> None:
+        self.stopping = True
+        if not self.closed and not self.waiting and not self._under_way():
+            self.end_session(replies.SHUTTING_DOWN)
+
     def hook(self, hook: mitm.StartHook) -> None:
         """Ask all addons; the answer comes as an event."""
         hook.blocking = self  # type: ignore[assignment]  # a layer is a value mitmproxy's own annotation allows
@@ -147,7 +146,8 @@ class SmtpLayer(layer.Layer):
 
     # --- start -----------------------------------------------------------------------------------------------------
 
-    def _hook_done(self, hook: mitm.StartHook) -> None:
+    def _hook_done(self, event: events.HookCompleted) -> None:
+        hook = event.command
         if self.closed:
             return
         if isinstance(hook, hooks.SmtpMessageHook):
@@ -171,7 +171,8 @@ class SmtpLayer(layer.Layer):
             command.blocking = self  # type: ignore[assignment]
             self._out.append(command)
 
-    def _connected(self, error: str | None) -> None:
+    def _connected(self, event: events.OpenConnectionCompleted) -> None:
+        error = event.reply
         if self.closed:
             self._close_server()
         elif error:
@@ -357,6 +358,9 @@ class SmtpLayer(layer.Layer):
         if self.closed:
             return
         self.closed = True
+        for event in self._inbox:  # QUIT was answered in the middle of a transaction
+            if isinstance(event, smtp.TransactionReset):
+                self._reset(event)
         self._inbox.clear()
         self.client_side.clear()
         if self.flow.inspection is not None:
@@ -412,7 +416,7 @@ class SmtpLayer(layer.Layer):
         else:
             self.services.record_reset(self.flow, self.next_transaction(), event.envelope, event.why)
 
-    def _look_at_timeouts(self) -> None:
+    def _look_at_timeouts(self, _: events.Wakeup) -> None:
         if self.closed:
             return
         idle = time.monotonic() - self._last_activity
@@ -426,6 +430,18 @@ class SmtpLayer(layer.Layer):
                 self.end_session(replies.TIMEOUT)
         if not self.closed:
             self._out.append(mitm.RequestWakeup(WAKE_EVERY))
+
+
+EVENTS: dict[type, Callable[[SmtpLayer, Any], None]] = {
+    Lost: SmtpLayer._gone,
+    Shutdown: SmtpLayer._shutdown,
+    events.ConnectionClosed: SmtpLayer._gone,
+    events.DataReceived: SmtpLayer._data,
+    events.HookCompleted: SmtpLayer._hook_done,
+    events.OpenConnectionCompleted: SmtpLayer._connected,
+    events.Start: SmtpLayer._start,
+    events.Wakeup: SmtpLayer._look_at_timeouts,
+}
 
 
 def _to_holding(name: str) -> Callable[[SmtpLayer, Any], None]:

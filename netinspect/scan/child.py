@@ -58,8 +58,8 @@ class Job:
 class Child:
     """A worker process.
 
-    `on_idle(child)` is called when it can take a job (also the first time), `on_gone(child)` once, when it will never
-    take another one. `ready` tells whether it ever was; if not, `error` says why, if it said so.
+    `on_idle(child)` is called when it can take a job (also the first time), `on_gone(child)` once, when it never
+    will again. `ready` tells whether it ever was; if not, `error` says why, if it said so.
     """
 
     __slots__ = (

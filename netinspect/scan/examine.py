@@ -2,7 +2,7 @@
 
 Runs in a worker. The tree is walked depth first; every content in it is hashed, typed, matched against the rules and
 looked into by the office engine; archives give the next level under one common budget. What is listed is bounded too
-(`LISTED`), so that a hostile archive cannot flood whoever reads the answer; what is not listed is examined all the same.
+(`LISTED`), so that a hostile archive cannot flood whoever reads the answer; what is not listed is examined as well.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Examiner:
     def examine(
         self, data: bytes, *, name: str = "", declared: str = "", path: str = "", sha256: str = "", text: bool = False
     ) -> Examination:
-        """Examine one leaf. `sha256` is computed when it is `""`; never raises for hostile content (MemoryError apart)."""
+        """Examine one leaf; `sha256` is computed when it is `""`. Hostile content raises nothing but MemoryError."""
         kind = kinds.identify(data, name)
         hashes = _hashes(data, sha256)
         sha256 = hashes.sha256

@@ -1,8 +1,9 @@
 """Office documents: VBA through oletools, Excel 4 macros, DDE, templates and objects from elsewhere, encryption.
 
-Only candidates are looked into, after a look that costs microseconds: compound files, RTF, SYLK, and text that carries a
-packed VBA project (MHTML, Word 2003 XML, flat OPC). Plain text is never given to olevba, which takes any text for a macro.
-Of OOXML the examiner gives the VBA project as a compound file of its own and the XML parts one by one (`part`).
+Only candidates are looked into, after a look that costs microseconds: compound files, RTF, SYLK, text that carries a
+packed VBA project (MHTML, Word 2003 XML, flat OPC). Plain text never goes to olevba, which takes any
+text for a macro. Of OOXML the examiner gives the VBA project as a compound file of its own and the XML parts one by one
+(`part`).
 
 This runs in a worker: oletools is slow on hostile input and can fail in any way. Each failure is `Unscanned`.
 """
@@ -217,7 +218,10 @@ def _elsewhere(signature: str, target: str, sha256: str, category: Category = "e
     return Finding(ENGINE, signature, category, 2, sha256, target.strip()[:200])
 
 
-_REMOTE = re.compile(r"(?:https?|ftp|webdav|mhtml|ms-[a-z-]+):|\\\\[^\\]|//[^/]|file:/{0,1}/[^/]|file:/{4,}", re.IGNORECASE)
+# `file:///` with a drive is this machine (templates are kept so in honest documents); two or four slashes are a server.
+_REMOTE = re.compile(
+    r"(?:https?|ftp|webdav|mhtml|ms-[a-z-]+):|\\\\[^\\]|//[^/]|file:/{0,1}/[^/]|file:/{4,}", re.IGNORECASE
+)
 
 
 def _is_remote(target: str) -> bool:
@@ -262,7 +266,8 @@ def part(name: str, data: bytes, sha256: str) -> Sequence[Finding]:
 def _relationships(text: str, sha256: str) -> list[Finding]:
     found = []
     for relation in _RELATION.finditer(text):
-        values = {match[1].lower(): html.unescape(match[2] or match[3] or "") for match in _ATTRIBUTE.finditer(relation[1])}
+        pairs = _ATTRIBUTE.finditer(relation[1])
+        values = {match[1].lower(): html.unescape(match[2] or match[3] or "") for match in pairs}
         signature = _FETCHED.get(values.get("type", "").rpartition("/")[2].lower())
         target = values.get("target", "")
         if signature and values.get("targetmode", "").lower() == "external" and _is_remote(target):

@@ -1,9 +1,10 @@
 """The workers: child processes that examine, behind one `examine`.
 
-All leaves of a message travel in one round trip. What does not come back is an answer too: a worker that takes too long, dies or talks
-rubbish is killed and replaced, and what it was asked is `Unscanned("worker", reason)`; it is not asked again, because
-the content may be the reason. Reasons: `timeout` (limits.worker_time), `died` (memory, CPU time, a crash), `garbage
-answer`, `busy` (no worker was free within limits.scan_time), `content: ...` (the spool could not be read), `closed`.
+All leaves of a message travel in one round trip. What does not come back is an answer too: a worker that takes too
+long, dies or talks rubbish is killed and replaced, and what it was asked is `Unscanned("worker", reason)`; it is not
+asked again, because the content may be the reason. Reasons: `timeout` (limits.worker_time), `died` (memory, CPU time, a
+crash), `garbage answer`, `busy` (no worker was free within limits.scan_time), `content: ...` (the spool could not be
+read), `closed`.
 """
 
 from __future__ import annotations
@@ -254,7 +255,7 @@ def _batches(leaves: Sequence[LeafRequest]) -> Iterator[list[LeafRequest]]:
 
 
 def _fill(job: Job, leaves: Sequence[LeafRequest]) -> None:
-    """Make the frame and the descriptors. Raises OSError when a content cannot be read, ValueError when it is closed."""
+    """Make the frame and the descriptors; OSError when a content cannot be read, ValueError when it is closed."""
     table = []
     inline: list[wire.Octets] = []
     for leaf in leaves:

@@ -81,6 +81,11 @@ class _Channel:
         """Anything at all, for the tests."""
         self._sock.sendall(octets)
 
+    def send_half(self, octets: bytes) -> None:
+        """Only the beginning, and then nothing ever again; for the tests."""
+        self._sock.sendall(octets)
+        os._exit(3)
+
 
 def _content(descriptor: int, size: int) -> bytes:
     """All of a file that was passed; its position belongs to somebody else."""
@@ -126,11 +131,11 @@ _FAULTS: Final[dict[bytes, Callable[[_Channel], Any]]] = {
     b"netinspect-fault:garbage": lambda channel: channel.send_raw(wire.HEADER.pack(7, 0) + b"garbage"),
     b"netinspect-fault:flood": lambda channel: channel.send_raw(wire.HEADER.pack(0xFFFFFFF0, 0) + bytes(1000)),
     b"netinspect-fault:lie": lambda channel: channel.send([False, [[_NOBODY, [], [], []]]]),
-    b"netinspect-fault:half": lambda channel: (channel.send_raw(wire.HEADER.pack(700, 0) + b"[fa"), os._exit(3)),
+    b"netinspect-fault:half": lambda channel: channel.send_half(wire.HEADER.pack(700, 0) + b"[fa"),
     b"netinspect-fault:socket": lambda channel: _denied(socket.socket),
     b"netinspect-fault:write": lambda channel: _denied(lambda: os.open("written", os.O_WRONLY | os.O_CREAT)),
     b"netinspect-fault:fork": lambda channel: _denied(os.fork),
-    b"netinspect-fault:execute": lambda channel: _denied(lambda: os.execv("/bin/true", ["true"])),
+    b"netinspect-fault:execute": lambda channel: _denied(lambda: os.execv("/bin/true", ["true"])),  # noqa: S606
     b"netinspect-fault:kill": lambda channel: _denied(lambda: os.kill(os.getppid(), 0)),
 }
 
@@ -171,8 +176,8 @@ class _Worker:
                     at += size
                 else:
                     data = _content(descriptors[where], size)
-                if self._faults:
-                    _FAULTS.get(data, lambda channel: None)(self._channel)
+                if self._faults and data in _FAULTS:
+                    _FAULTS[data](self._channel)
                 examination = self._examiner.examine(
                     data, name=name, declared=declared, path=path, sha256=sha256, text=text
                 )
@@ -195,7 +200,7 @@ def main(arguments: list[str]) -> int:
     descriptor, parent = map(int, arguments)
     if not confine.leave_parent(parent):
         return 1
-    # Control-C and a service manager's SIGTERM reach all processes: the parent finishes its mails, then closes the socket.
+    # Control-C and a service manager's SIGTERM reach all processes: the parent finishes its mails, then closes ours.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     confined = ["network"] if confine.leave_network() else []

@@ -138,6 +138,18 @@ class MessageReader:
         out.append(MessageAccepted(envelope, reply))
         transaction.done()
 
+    def answered_early(self, entry: Pending, reply: Reply, offset: int, out: list[Event]) -> None:
+        """The final reply came before the client's last octet, which stands at `offset` so far.
+
+        Behind a lone dot between wrong line ends this is what a server does that takes it for end-of-data: then the
+        message ended there. Otherwise the message is read to its end.
+        """
+        entry.early = reply
+        body = self._body
+        if self.entry is entry and body is not None and body.smuggling and not self.chunk_left:
+            body.finish(offset, out)
+            self._end(entry, body, out)
+
     def chunk_answered(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
         """The reply to a BDAT that does not end a message of ours."""
         if not entry.message:

@@ -64,6 +64,11 @@ class Session:
     `extensions` are the keywords that the last accepted EHLO reply offered; `greeted` and `ended` tell whether the
     server has said something and whether the session is over. `bare_newline` says what becomes of line ends that
     are not CRLF: commands and smuggled lone dots are marked for refusal, or read as if they were CRLF.
+
+    A driver that stands between the two feeds the client's bytes, acts on the events in their order, and for each
+    `CommandReceived` gives the client exactly one reply and calls `reply` with it (a chunk's when its `ChunkEnd` or
+    `MessageEnd` came, 354 and the final reply for DATA, one more for each `AuthLine`). `Command.error` is advice: it
+    refuses such a line itself. For a BDAT whose turn comes while `in_transaction` is false it answers 503.
     """
 
     def __init__(self, limits: Limits, *, bare_newline: Literal["reject", "normalize"] = "reject") -> None:
@@ -319,7 +324,7 @@ class Session:
         if entry.open:
             out.append(Anomaly("early_reply", "smtp", offset))
             if entry.final:
-                entry.early = reply
+                self._message.answered_early(entry, reply, self._client_octets, out)
         elif entry.final:
             self._message.answered(entry, reply, out)
         else:

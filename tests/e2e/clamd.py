@@ -55,7 +55,7 @@ class Clamd:
         """As the out-of-memory killer does it."""
         if self._process is not None:
             os.kill(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self.stop()
 
     def stop(self) -> None:
         if self._process is not None:

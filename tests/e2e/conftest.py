@@ -103,7 +103,7 @@ def edge(net: World, base: Path, clamd: clamd_.Clamd) -> Iterator[gateway_.Gatew
             {"name": "outside", "zone": "external", "listen": ":10025", "mode": "transparent", "interface": "ext0"},
             {"name": "inside", "zone": "internal", "listen": ":10026", "mode": "transparent", "interface": "int0"},
         ],
-        "gateway": {"keep_client_address": True, "hostname": "edge.corp.example"},
+        "gateway": {"keep_client_address": True, "hostname": "edge.corp.example", "connect_timeout": 2},
         "networks": {"domains": ["corp.example"], "addresses": ["10.55.1.0/24", "fd55:1::/64"]},
         "scan": {"clamd": clamd.address},
         "firewall": {"ports": [25, SINK_PORT]},

@@ -247,7 +247,7 @@ class _Talk:
             if not line:
                 self._heard.partial = bytes(body)
                 return
-            self._dies_in_body(bytes(body) + line)
+            self._dies_in_body(body, line)
             if line == b".\r\n" and before.endswith(b"\r\n"):
                 break
             if self._server.lenient and line.strip(b"\r\n") == b".":
@@ -264,7 +264,7 @@ class _Talk:
                 self._heard.partial = self._chunks + self._buffer
                 return
             self._buffer += data
-            self._dies_in_body(self._chunks + self._buffer[:size])
+            self._dies_in_body(self._chunks, self._buffer[:size])
         self._chunks += self._buffer[:size]
         self._buffer = self._buffer[size:]
         if words[2:]:
@@ -273,10 +273,10 @@ class _Talk:
         else:
             self._say("BDAT", b"250 2.0.0 %d octets" % size)
 
-    def _dies_in_body(self, so_far: bytes) -> None:
+    def _dies_in_body(self, before: bytes | bytearray, now: bytes) -> None:
         fault = self._server.fault
         if fault is not None and fault.at == "body":
-            self._heard.partial = so_far
+            self._heard.partial = bytes(before) + now
             raise _DiedError
 
     def _finish(self, data: bytes) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import signal
 import time
 
+import pytest
+
 from tests.e2e import mails
 from tests.e2e.clamd import SIGNATURE
 from tests.e2e.clients import Raw, send
@@ -28,7 +30,8 @@ def test_clean_mail_has_smtp_fileinfo_and_verdict(net: World, gate: Gateway, sin
     events = gate.events()
     smtp = only(events, "smtp")
     assert smtp["smtp"] == {
-        "helo": "friend.outside.example", "mail_from": "friend@outside.example", "rcpt_to": ["user@corp.example"],
+        # With brackets, as Suricata writes them.
+        "helo": "friend.outside.example", "mail_from": "<friend@outside.example>", "rcpt_to": ["<user@corp.example>"],
     }  # fmt: skip
     assert smtp["email"]["attachment"] == ["plan.bin"]
     assert smtp["email"]["message_id"] == f"<{token}@outside.example>"
@@ -63,14 +66,21 @@ def test_refused_mail_has_the_chain_of_evidence(net: World, gate: Gateway, sink:
     assert only(events, "smtp")["email"]
 
 
-def test_transaction_that_was_reset_has_a_record_without_a_mail(net: World, gate: Gateway, sink: Server) -> None:
+@pytest.mark.parametrize("how", ["RSET", "EHLO again.outside.example", "QUIT", "leave", "half-close"])
+def test_transaction_without_a_message_has_a_record_without_a_mail(
+    net: World, gate: Gateway, sink: Server, how: str
+) -> None:
     with Raw(INSIDE[4], SINK_PORT, place=net.outside) as client:
         client.hello()
         client.envelope(sender="left@outside.example")
-        client.ask("RSET")
-        client.ask("QUIT")
+        if how == "half-close":
+            client.half_close()
+            client.rest()
+        elif how != "leave":
+            client.ask(how)
+            client.ask("QUIT")
     smtp = gate.wait_event(lambda event: event["event_type"] == "smtp")
-    assert smtp["smtp"]["mail_from"] == "left@outside.example"
+    assert smtp["smtp"]["mail_from"] == "<left@outside.example>"
     assert "email" not in smtp
     assert len(gate.events("smtp")) == 1
 

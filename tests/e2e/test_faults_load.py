@@ -40,12 +40,12 @@ def from_the_inside(loop: Rig, number: int) -> None:
 
 
 def smuggling(loop: Rig, number: int) -> None:
-    name, message = loop.mail()
+    name, message = loop.mail(body=b"the first\r\n")
     with loop.connect() as client:
         client.hello()
         client.envelope()
         client.ask("DATA")
-        client.send(message + b"\r\n\n.\nMAIL FROM:<boss@corp.example>\r\n.\r\n")
+        client.send(message + b"\n.\nMAIL FROM:<boss@corp.example>\r\n.\r\n")
         assert 500 <= loop.book.sent(name, message, client.reply()).code < 600
 
 

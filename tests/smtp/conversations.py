@@ -10,9 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from hypothesis import settings
+
 from netinspect.limits import Limits
 from netinspect.smtp.events import Event, MessageData, Side
 from netinspect.smtp.session import Session
+
+MANY = settings(max_examples=6 * settings().max_examples)
+"""For properties that cost little and are worth many examples."""
 
 Step = tuple[Side, bytes | None]
 Cut = Callable[[bytes], Iterable[bytes]]
@@ -216,6 +221,8 @@ CONVERSATIONS: tuple[Conversation, ...] = (
     Conversation("421 in the middle of data", (*TO_DATA, C(b"abc\r\n"), S(b"421 timeout\r\n"), SE)),
     Conversation("final reply before the end of data", (*TO_DATA, C(b"abc\r\n"), S(b"552 too big\r\n"),
         C(b"d\r\n.\r\n"), QUIT, BYE)),
+    Conversation("a server that takes LF.LF for the end", (GREETING, C(b"HELO x\n"), OK, C(b"MAIL FROM:<a@x>\n"), OK,
+        C(b"RCPT TO:<b@x>\n"), OK, C(b"DATA\n"), GO, C(b"text\n.\n"), OK, C(b"QUIT\n"), BYE)),
     Conversation("client gone in the middle of data", (*TO_DATA, C(b"abc\r\n.\r"), CE, SE)),
     Conversation("client gone behind its message", (*TO_DATA, C(b"abc\r\n.\r\nQUIT\r\n"), CE, OK, BYE, SE)),
     Conversation("client gone in the envelope", (*ENVELOPE, CE)),

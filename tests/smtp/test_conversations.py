@@ -5,24 +5,29 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netinspect.limits import Limits
-from netinspect.smtp.events import MessageEnd, Side
+from netinspect.smtp.events import CommandReceived, MessageAccepted, MessageEnd, Replied, Side, TransactionStarted
 from netinspect.smtp.session import Session
 from tests.smtp.conversations import (
     CONVERSATIONS,
     ENVELOPE,
     GO,
+    HELLO,
+    MANY,
     OK,
     TO_DATA,
     C,
     Conversation,
+    S,
     Step,
     bytewise,
     canonical,
+    content,
     play,
+    run,
 )
 
 
@@ -46,7 +51,7 @@ def test_short_reads_tell_the_same(conversation: Conversation, size: int) -> Non
 
 
 @given(conversation=st.sampled_from(CONVERSATIONS), seed=st.integers(0, 2**32))
-@settings(deadline=None)
+@MANY
 def test_random_cuts_tell_the_same(conversation: Conversation, seed: int) -> None:
     rng = random.Random(seed)
 
@@ -68,7 +73,7 @@ BODIES = st.lists(
 @given(
     body=BODIES, sizes=st.lists(st.integers(1, 5), min_size=1, max_size=8), normalize=st.booleans(), bdat=st.booleans()
 )
-@settings(deadline=None)
+@MANY
 def test_any_body_in_any_cut_tells_the_same(body: bytes, sizes: list[int], normalize: bool, bdat: bool) -> None:
     steps: tuple[Step, ...]
     if bdat:
@@ -95,6 +100,35 @@ def test_any_body_in_any_cut_tells_the_same(body: bytes, sizes: list[int], norma
     assert canonical(events) == canonical(expected)
     _, events = play(conversation, bytewise)
     assert canonical(events) == canonical(expected)
+
+
+@given(data=st.data())
+@MANY
+def test_replies_may_come_at_any_time_behind_their_commands(data: st.DataObject) -> None:
+    """The server answers while the client still sends: what was said and decided is the same."""
+    commands = [
+        *(b"MAIL FROM:<a@x>\r\n", b"RCPT TO:<b@x>\r\n", b"RCPT TO:<c@x>\r\n", b"BDAT 5\r\nhelloBDAT 3 LAST\r\n\r\n."),
+        *(b"MAIL FROM:<d@x>\r\n", b"RCPT TO:<e@x>\r\n", b"DATA\r\n.\r\n", b"NOOP\r\n"),
+    ]
+    replies = [b"250 1", b"250 2", b"550 3", b"250 4\r\n250 5", b"250 6", b"250 7", b"354 8\r\n250 9", b"250 10"]
+    expected, whole = run(*HELLO, C(b"".join(commands)), S(b"\r\n".join([*replies, b""])))
+    assert [event.envelope.mail_from for event in whole if isinstance(event, MessageAccepted)] == ["a@x", "d@x"]
+
+    session, events = run(*HELLO)
+    said = answered = 0
+    while answered < len(replies):
+        if said < len(commands) and (said == answered or data.draw(st.booleans())):
+            events += session.feed(Side.CLIENT, commands[said])
+            said += 1
+        else:
+            events += session.feed(Side.SERVER, replies[answered] + b"\r\n")
+            answered += 1
+    for kind in (CommandReceived, Replied, MessageAccepted, MessageEnd, TransactionStarted):
+        assert [event for event in events if isinstance(event, kind)] == [
+            event for event in whole if isinstance(event, kind)
+        ]
+    assert content(events) == content(whole)
+    assert session.envelope == expected.envelope
 
 
 FRAGMENTS = [
@@ -132,7 +166,7 @@ TALK = st.lists(
 
 
 @given(talk=TALK, normalize=st.booleans(), small=st.booleans())
-@settings(deadline=None)
+@MANY
 def test_nothing_a_peer_sends_raises(talk: list[tuple[Side, bytes | None]], normalize: bool, small: bool) -> None:
     limits = (
         Limits(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netinspect.anomaly import Anomaly
@@ -13,7 +13,7 @@ from netinspect.smtp.data import BodyReader
 from netinspect.smtp.events import Event, MessageData
 from netinspect.smtp.newlines import LONE_DOT
 from netinspect.smtp.outgoing import stuff
-from tests.smtp.conversations import SMUGGLING, content
+from tests.smtp.conversations import MANY, SMUGGLING, content
 
 LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
 BODIES = st.lists(
@@ -53,7 +53,7 @@ def model(raw: bytes, *, normalize: bool) -> bytes:
 
 @given(body=BODIES, normalize=st.booleans())
 @example(body=b"\n.\r\n.", normalize=True)
-@settings(deadline=None)
+@MANY
 def test_content_is_that_of_the_model(body: bytes, normalize: bool) -> None:
     raw = body + b"\r\n.\r\n"
     reader, events = read(raw, normalize=normalize)
@@ -63,7 +63,7 @@ def test_content_is_that_of_the_model(body: bytes, normalize: bool) -> None:
 
 
 @given(body=BODIES)
-@settings(deadline=None)
+@MANY
 def test_what_is_not_told_as_smuggling_is_safe_to_send_on(body: bytes) -> None:
     reader, events = read(body + b"\r\n.\r\n")
     wire = b"\r\n" + b"".join(stuff([content(events)], end=True))
@@ -74,7 +74,7 @@ def test_what_is_not_told_as_smuggling_is_safe_to_send_on(body: bytes) -> None:
 
 
 @given(body=BODIES)
-@settings(deadline=None)
+@MANY
 def test_normalised_content_has_no_line_end_but_crlf(body: bytes) -> None:
     reader, events = read(body + b"\r\n.\r\n", normalize=True)
     wire = b"\r\n" + b"".join(stuff([content(events)], end=True))

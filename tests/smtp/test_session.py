@@ -528,6 +528,15 @@ def test_a_smuggled_envelope_is_content_of_the_first_message() -> None:
         assert verbs(events) == ["EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
 
 
+def test_a_server_that_takes_a_wrong_end_for_the_end_ends_the_message() -> None:
+    _, events = play(CONVERSATION["a server that takes LF.LF for the end"])
+    assert content(events) == b"text\n.\n"
+    assert of(MessageEnd, events) == [MessageEnd(7, smuggling=True)]
+    assert len(of(MessageAccepted, events)) == 1
+    assert verbs(events)[-1] == "QUIT"
+    assert events[-1] == SessionEnded("quit")
+
+
 # --- ends -----------------------------------------------------------------------------------------------------------
 
 
