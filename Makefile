@@ -10,7 +10,7 @@ ALSO ?=
 PYTEST_ARGS ?=
 export PYTHON PYTEST_ARGS
 
-TEST_PACKAGES = clamav-daemon iproute2 iputils-ping nftables openssl postfix procps swaks tcpdump
+TEST_PACKAGES = clamav-daemon iproute2 iputils-ping libio-socket-inet6-perl nftables openssl postfix procps swaks tcpdump
 BENCH_PACKAGES = clamav-daemon clamsmtp postfix
 
 .PHONY: help demo venv test test-all lint format bench clean

@@ -21,6 +21,9 @@ from netinspect.gateway.setup import Engines, listeners_of
 
 logger = logging.getLogger(__name__)
 
+WEB_COLUMNS = ["icon", "method", "path", "comment", "size", "timestamp"]
+"""What mitmweb's list shows of a session: the mark stands with the method, the verdict is the comment."""
+
 
 class Judge:
     """Judges each message in the `smtp_message` hook. An addon's `flow.decision` goes before the policy's."""
@@ -77,25 +80,36 @@ class SmtpGateway:
             raise exceptions.OptionsError(str(error)) from error
         self._file = name
         self._judge = Judge(self._engines.services)
-        # Nothing listens before the engines are there: neither our doors nor mitmproxy's own proxy on port 8080.
+        # Nothing listens before the engines are there. mitmproxy opens its own proxy on port 8080 before it loads a
+        # script (unless it is started with -n), so that one is closed at once.
         # block_global would turn away every client on the Internet, and those are whom the listeners are for.
         ctx.options.update(mode=[], block_global=False)
+        if "web_columns" in ctx.options and not ctx.options.has_changed("web_columns"):
+            ctx.options.update(web_columns=WEB_COLUMNS)
+        self._starting = asyncio.get_running_loop().create_task(self._close_proxy())
+
+    async def _close_proxy(self) -> None:
+        server = ctx.master.addons.get("proxyserver")
+        if server is not None:
+            await server.servers.update([])
 
     def running(self) -> None:
         """Start the engines, then listen. Not `async`: a script loaded late is called from plain code."""
         if self._engines is None:
             logger.error("netinspect: no configuration; say --set netinspect_config=FILE")
             return
-        self._starting = asyncio.get_running_loop().create_task(self._start(self._engines))
+        self._starting = asyncio.get_running_loop().create_task(self._start(self._engines, self._starting))
 
-    async def _start(self, engines: Engines) -> None:
+    async def _start(self, engines: Engines, first: asyncio.Task[None] | None) -> None:
+        if first is not None:
+            await first
         try:
             await engines.start()
         except NetinspectError as error:
             logger.error("netinspect: %s", error)
             ctx.master.shutdown()
             return
-        ctx.options.update(mode=list(self._listeners))
+        ctx.options.update(server=True, mode=list(self._listeners))
 
     def client_connected(self, client: connection.Client) -> None:
         """Put the SMTP layer on connections of our listeners, from their first moment.

@@ -8,15 +8,18 @@ from typing import Any
 from mitmproxy import contentviews
 from mitmproxy.flow import Flow
 
-from netinspect.gateway.show import KEY
+from netinspect.files.kind import identify
+from netinspect.gateway.show import KEY, SHOWN
 from netinspect.limits import Limits
 from netinspect.mime.parser import MimeParser
+from netinspect.mime.part import Leaf
 from netinspect.mime.summary import MailSummary
 from netinspect.spool import Spool, SpoolBudget
 
 NAME = "SMTP"
 TEXT = 20_000
 """Octets of body text shown."""
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def readable(data: bytes) -> str:
@@ -29,26 +32,39 @@ def readable(data: bytes) -> str:
     leaves = [*parser.feed(data), *parser.close()]
     mail = parser.mail or MailSummary()
     lines = [
-        f"From:       {mail.from_}",
-        f"To:         {', '.join(mail.to)}",
-        f"Subject:    {mail.subject}",
-        f"Message-ID: {mail.message_id}",
+        f"From:       {_line(mail.from_)}",
+        f"To:         {_line(', '.join(mail.to))}",
+        f"Subject:    {_line(mail.subject)}",
+        f"Message-ID: {_line(mail.message_id)}",
         "",
+        *(_described(leaf) for leaf in leaves),
     ]
-    for leaf in leaves:
-        lines.append(f"part {leaf.part.path}: {leaf.declared or 'text/plain'} {leaf.name!r} {leaf.content.size} octets")
-    for anomaly in parser.anomalies:
-        lines.append(f"anomaly: {anomaly.kind} at {anomaly.offset} {anomaly.detail}".rstrip())
+    if len(data) >= SHOWN:
+        lines.append(f"(of this message only the first {SHOWN} octets are kept for display)")
+    else:  # of a message that was cut off they would only say that
+        for anomaly in parser.anomalies:
+            lines.append(f"anomaly: {anomaly.kind} at {anomaly.offset} {_line(anomaly.detail)}".rstrip())
     for leaf in leaves:
         if leaf.text and leaf.content.size:
-            lines += ["", _printable(leaf.content.getvalue()[:TEXT])]
+            lines += ["", f"--- {leaf.path}", _printable(leaf.content.getvalue()[:TEXT])]
         leaf.content.close()
     return "\n".join(lines)
 
 
+def _described(leaf: Leaf) -> str:
+    name = f' "{_line(leaf.name)}"' if leaf.name else ""
+    kind = identify(leaf.content.getvalue(), leaf.name)
+    doubt = ", not sure: " + ", ".join(leaf.why) if leaf.why else ""
+    return f"part {leaf.path}: {_line(leaf.declared)}{name}, {leaf.size} octets, looks like {kind}{doubt}"
+
+
+def _line(text: str) -> str:
+    return "".join(char if char.isprintable() else REPLACEMENT for char in text)
+
+
 def _printable(data: bytes) -> str:
     text = data.decode("utf-8", "replace").replace("\r\n", "\n").rstrip("\n")
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return "".join(char if char.isprintable() or char in "\n\t" else REPLACEMENT for char in text)
 
 
 def _ours(flow: Flow | None) -> bool:

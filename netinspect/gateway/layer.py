@@ -36,7 +36,7 @@ from netinspect.smtp import events as smtp
 from netinspect.smtp.session import Phase, Session
 
 WAKE_EVERY = 30.0
-"""Seconds between looks at the session's timeouts."""
+"""Seconds between looks at the session's timeouts, at most: what a session waits for changes, and so does its limit."""
 
 
 class Shutdown(events.Event):
@@ -121,7 +121,7 @@ class SmtpLayer(layer.Layer):
             self._from_server(event.data)
 
     def _start(self, _: events.Start) -> None:
-        self._out.append(mitm.RequestWakeup(WAKE_EVERY))
+        self._out.append(mitm.RequestWakeup(min(WAKE_EVERY, self.settings.command_timeout)))
         self.hook(hooks.SmtpSessionHook(self.flow))
 
     def _gone(self, event: events.ConnectionEvent) -> None:
@@ -428,8 +428,9 @@ class SmtpLayer(layer.Layer):
                 self.holding.gave_up()
             else:
                 self.end_session(replies.TIMEOUT)
+            idle = 0.0
         if not self.closed:
-            self._out.append(mitm.RequestWakeup(WAKE_EVERY))
+            self._out.append(mitm.RequestWakeup(min(WAKE_EVERY, max(limit - idle, 0.1))))
 
 
 EVENTS: dict[type, Callable[[SmtpLayer, Any], None]] = {

@@ -63,8 +63,8 @@ class Child:
     """
 
     __slots__ = (
-        "_buffer", "_loop", "_need", "_on_gone", "_on_idle", "_out", "_process", "_socket", "_time", "_timer", "confined",
-        "error", "fingerprint", "gone", "job", "ready",
+        "_buffer", "_loop", "_need", "_on_gone", "_on_idle", "_out", "_process", "_socket", "_time", "_timer",
+        "confined", "error", "fingerprint", "gone", "job", "ready",
     )  # fmt: skip
 
     def __init__(

@@ -16,7 +16,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from xml.etree.ElementTree import ParseError
 
@@ -109,19 +109,11 @@ def _compound(data: bytes, kind: str, sha256: str) -> Answer:
     found: list[Finding | Unscanned] = []
     with olefile.OleFileIO(io.BytesIO(data)) as ole:
         names = {entry.name.upper() for entry in ole.direntries if entry is not None}
-        if "ENCRYPTEDPACKAGE" in names:
-            return _closed(sha256)
-        if "WORDDOCUMENT" in names:
-            stream = ole.openstream("WordDocument").read()
-            if len(stream) > 12 and stream[11] & 0x01:  # [MS-DOC] 2.5.2: fEncrypted
-                return _closed(sha256)
-            found += _dde_fields(stream, sha256)
-        for name in ("Workbook", "Book"):
-            if name.upper() in names:
-                answer = _workbook(ole.openstream(name).read(), sha256)
-                if answer is None:
-                    return _closed(sha256)
-                found += answer
+        for path in ole.listdir():  # embedded documents are storages of the same file
+            read = _STREAMS.get(path[-1].upper())
+            if read is not None:
+                answer = read(ole.openstream(path).read(), sha256)
+                found += _closed(sha256) if answer is None else answer
         if not _OBJECT_STREAMS.isdisjoint(names):
             found.append(Finding(ENGINE, "OLE.Package", "embedded-object", 3, sha256))
         orphans = _has_orphans(ole)
@@ -151,8 +143,10 @@ _DDE_NARROW = re.compile(rb"\x13[ ]{0,64}DDE(?:AUTO)?[ \"]", re.IGNORECASE)
 _DDE_WIDE = re.compile(rb"\x13\x00(?: \x00){0,64}D\x00D\x00E\x00(?:A\x00U\x00T\x00O\x00)?[ \"]\x00", re.IGNORECASE)
 
 
-def _dde_fields(stream: bytes, sha256: str) -> list[Finding]:
-    """Fields begin with 0x13 in the text of a Word 97 file ([MS-DOC] 2.8.25)."""
+def _word(stream: bytes, sha256: str) -> list[Finding] | None:
+    """Look for fields, which begin with 0x13 in the text ([MS-DOC] 2.8.25); None when the document is encrypted."""
+    if len(stream) > 12 and stream[11] & 0x01:  # 2.5.2: fEncrypted
+        return None
     match = _DDE_NARROW.search(stream) or _DDE_WIDE.search(stream)
     return [Finding(ENGINE, "Word.DDE", "dde", 2, sha256)] if match else []
 
@@ -179,6 +173,12 @@ def _workbook(stream: bytes, sha256: str) -> list[Finding] | None:
             name = record[14:].replace(b"\0", b"").lower()
             starts = starts or bool(builtin and (record[14] == 1 or record[15] in (1, 2))) or b"auto_open" in name
     return _excel4("XLM.MacroSheet", sheets > 0, starts, sha256)
+
+
+# What each reads gives findings, or None where the stream is encrypted.
+_STREAMS: Final[dict[str, Callable[[bytes, str], list[Finding] | None]]] = {
+    "WORDDOCUMENT": _word, "WORKBOOK": _workbook, "BOOK": _workbook, "ENCRYPTEDPACKAGE": lambda stream, sha256: None,
+}  # fmt: skip
 
 
 def _excel4(signature: str, present: bool, starts: bool, sha256: str) -> list[Finding]:

@@ -24,7 +24,7 @@ from netinspect.limits import Limits
 from netinspect.scan import wire
 from netinspect.scan.child import Child, Job
 from netinspect.scan.contract import Examination, Unscanned
-from netinspect.scan.rules import RuleSource, load_sources
+from netinspect.scan.rulefiles import RuleSource, load_sources
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from netinspect.errors import NetinspectError
 from netinspect.limits import Limits
 from netinspect.scan import confine, wire
 from netinspect.scan.examine import Examiner
-from netinspect.scan.rules import RuleEngine, RuleSource
+from netinspect.scan.rulefiles import RuleSource
+from netinspect.scan.rules import RuleEngine
 
 GROWTH: Final = 100_663_296
 """Resident octets above those at start with which a worker is replaced (oletools keeps some of what it reads)."""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e import mails
 from tests.e2e.clients import send
+from tests.e2e.gateway import Table
 from tests.e2e.rig import Rig, rig
 from tests.e2e.world import HERE, require
 
@@ -32,7 +33,7 @@ def disk(base: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def built(base: Path, disk: Path) -> Iterator[Rig]:
     """A spool on that disk, and workers that may hardly grow."""
-    tables = {
+    tables: dict[str, Table] = {
         "spool": {"directory": str(disk)},
         "limits": {"spool_memory": 65_536, "worker_memory": 33_554_432, "archive_ratio": 100_000},
     }

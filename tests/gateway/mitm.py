@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import smtplib
@@ -10,14 +11,18 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mitmproxy.tcp import TCPFlow
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "corp.example"
 START_SECONDS = 60
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -48,7 +53,6 @@ class Running:
     folder: Path
     port: int
     log_file: Path
-    told: list[str] = field(default_factory=list)
 
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
@@ -85,13 +89,13 @@ class Running:
 def program(name: str, folder: Path, port: int, *arguments: str, ready: str = "") -> Iterator[Running]:
     """Run mitmdump, mitmweb or netinspect of this interpreter's environment until the block ends."""
     log = folder / f"{name}.log"
-    command = [str(Path(sys.executable).parent / name), *arguments]
-    if name != "netinspect":
-        command += ["--set", f"confdir={folder / 'mitmproxy'}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    if name == "netinspect":
+        command = [sys.executable, "-m", name, *arguments]
+    else:
+        command = [str(Path(sys.executable).parent / name), *arguments, "--set", f"confdir={folder / 'mitmproxy'}"]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder, env=environment
+            command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder, env=ENVIRONMENT
         )
     running = Running(process, folder, port, log)
     try:
@@ -119,3 +123,11 @@ def send(port: int, sender: str, message: bytes, recipient: str = f"bob@{OURS}")
         with contextlib.suppress(smtplib.SMTPServerDisconnected):
             client.quit()
         return f"{code} {text.decode('utf-8', 'replace')}"
+
+
+def flows_of(dump: bytes) -> list[TCPFlow]:
+    """The flows of a file that mitmproxy saved."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # mitmproxy's filters use old names of pyparsing
+        from mitmproxy.io import FlowReader
+    return [flow for flow in FlowReader(io.BytesIO(dump)).stream() if isinstance(flow, TCPFlow)]

@@ -13,7 +13,8 @@ from netinspect.limits import Limits
 from netinspect.samples import archives, office
 from netinspect.scan.contract import Examination
 from netinspect.scan.examine import LISTED, Examiner
-from netinspect.scan.rules import RuleEngine, load_sources
+from netinspect.scan.rulefiles import load_sources
+from netinspect.scan.rules import RuleEngine
 
 EXAMINER = Examiner(Limits(), RuleEngine(load_sources()))
 STRICT = Examiner(Limits(archive_depth=2, archive_members=50, archive_bytes=1_000_000, member_bytes=500_000))

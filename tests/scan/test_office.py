@@ -57,7 +57,8 @@ def active_mime(document: bytes) -> bytes:
 def test_a_project_packed_in_a_web_archive_is_found() -> None:
     packed = base64.encodebytes(active_mime(cfb.write(office.vba_streams(office.MELISSA_SOURCE))))
     page = (
-        b'MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary="b"\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n'
+        b'MIME-Version: 1.0\r\nContent-Type: multipart/related; boundary="b"\r\n\r\n--b\r\n'
+        b"Content-Type: text/html\r\n\r\n"
         b"<html></html>\r\n--b\r\nContent-Location: editdata.mso\r\nContent-Transfer-Encoding: base64\r\n"
         b"Content-Type: application/x-mso\r\n\r\n" + packed + b"\r\n--b--\r\n"
     )
@@ -101,6 +102,12 @@ def test_encrypted_documents_are_told_and_unscanned() -> None:
     assert categories(cfb.write({"Workbook": book.ljust(4096, b"\0")})) == ["encrypted", "unscanned: encrypted"]
 
 
+def test_a_workbook_embedded_in_a_document_is_read_where_it_is() -> None:
+    book = b"\x85\x00\x0e\x00" + bytes(5) + b"\x01\x06\x00Macro1\x0a\x00\x00\x00"
+    streams = {"WordDocument": bytes(5000), "ObjectPool/_1/Workbook": book, "ObjectPool/_2/WordDocument": bytes(100)}
+    assert categories(cfb.write(streams)) == ["xlm-macro"]
+
+
 def test_a_document_cut_off_is_unscanned() -> None:
     assert categories(office.melissa_doc()[:700]) == ["unscanned: damaged document"]
 
@@ -124,7 +131,7 @@ def test_a_template_of_this_machine_is_none_from_elsewhere(target: bytes) -> Non
     assert categories(b"{\\rtf1{\\*\\template " + target + b"}}") == []
 
 
-RELATION = '<Relationships><Relationship Id="r1" Type="http://x/relationships/%s" Target="%s" TargetMode="%s"/></Relationships>'
+RELATION = '<Relationships><Relationship Type="http://x/relationships/%s" Target="%s" TargetMode="%s"/></Relationships>'
 
 
 @pytest.mark.parametrize(

@@ -162,8 +162,8 @@ def test_a_closed_spool_is_unscanned(spools: Callable[[bytes, int], Spool]) -> N
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
-        ("memory", "died"), ("exit", "died"), ("half", "died"), ("garbage", "garbage answer"), ("flood", "garbage answer"),
-        ("lie", "garbage answer"),
+        ("memory", "died"), ("exit", "died"), ("half", "died"), ("garbage", "garbage answer"),
+        ("flood", "garbage answer"), ("lie", "garbage answer"),
     ],
 )  # fmt: skip
 def test_a_worker_that_fails_costs_one_job_and_is_replaced(what: str, reason: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 from netinspect.errors import EngineError
 from netinspect.samples import archives
 from netinspect.scan.contract import Finding
-from netinspect.scan.rules import RuleEngine, RuleSource, digest, load_sources
+from netinspect.scan.rulefiles import RuleSource, digest, load_sources
+from netinspect.scan.rules import RuleEngine
 
 SHA = "a" * 64
 

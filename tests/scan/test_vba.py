@@ -44,7 +44,7 @@ def test_writing_into_the_normal_template_is_seen(code: str) -> None:
     "code",
     [
         'For Each l In CreateObject("Outlook.Application").GetNameSpace("MAPI").AddressLists',
-        'Set o = CreateObject("Out" & _\n "look.Application")\nn = o.GetNamespace("MAPI").ADDRESSLISTS(1).addressentries.count',
+        'Set o = CreateObject("Out" & _\n "look.Application")\nn = o.Session.ADDRESSLISTS(1).addressentries.count',
         "Dim o As New Outlook.Application\nSet f = o.Session.GetDefaultFolder(olFolderContacts)",
     ],
 )
@@ -58,7 +58,7 @@ def test_walking_the_address_book_is_seen(code: str) -> None:
         "Options.VirusProtection = False",
         "With Options\n .virusprotection=0\nEnd With",
         "Options.VirusProtection = _\r\n (1 = 2)\nOptions.VirusProtection = 0",
-        'System.PrivateProfileString("", "HKEY_CURRENT_USER\\Software\\Microsoft\\Office\\9.0\\Word\\Security", "Level") = 1',
+        'System.PrivateProfileString("", "HKEY_CURRENT_USER\\Software\\X\\Office\\9.0\\Word\\Security", "Level") = 1',
         'CommandBars("Macro").Controls("Security...").Enabled = False',
         'w.RegWrite "HKCU\\Software\\Microsoft\\Office\\16.0\\Word\\Security\\AccessVBOM", 1, "REG_DWORD"',
         'w.RegWrite "HKCU\\Software\\Microsoft\\Off" & "ice\\16.0\\Excel\\Security\\VBAWarn" & "ings", 1',
@@ -88,7 +88,8 @@ def test_what_honest_macros_do_is_no_replication(code: str) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "Sub AutoOpen()", "private sub DOCUMENT_OPEN()", "Sub _\r\n Auto_Open()", "Public Function Workbook_Open() As Long",
+        "Sub AutoOpen()", "private sub DOCUMENT_OPEN()", "Sub _\r\n Auto_Open()",
+        "Public Function Workbook_Open() As Long",
         "Sub InkPicture1_Painted(ByVal h As Long)", "Sub Document_Close()", "Sub AutoExec", "Sub Worksheet_Calculate()",
     ],
 )  # fmt: skip

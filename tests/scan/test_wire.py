@@ -13,7 +13,8 @@ from netinspect.limits import Limits
 from netinspect.samples import archives, office
 from netinspect.scan import wire
 from netinspect.scan.examine import Examiner
-from netinspect.scan.rules import RuleEngine, load_sources
+from netinspect.scan.rulefiles import load_sources
+from netinspect.scan.rules import RuleEngine
 
 EXAMINER = Examiner(Limits(), RuleEngine(load_sources()))
 EXAMPLES = [
@@ -60,8 +61,8 @@ def test_rubbish_is_refused(octets: bytes) -> None:
 WRONG: list[tuple[int, int, Any]] = [
     (0, 0, "A" * 64), (0, 0, "zz" * 32), (0, 0, "ab " + "a" * 61), (0, 0, 5), (0, 1, "aa"), (0, 2, None), (0, 3, -1),
     (0, 3, 1.5), (0, 3, True), (0, 4, None), (0, 5, 1), (0, 6, []), (0, 7, {}), (0, 8, "x"), (0, 9, "OPEN"), (0, 10, 1),
-    (1, 0, 1), (1, 1, None), (1, 2, "nonsense"), (1, 2, ["malware"]), (1, 3, 0), (1, 3, 4), (1, 3, "1"), (1, 4, "x"), (1, 5, 1),
-    (2, 0, None), (2, 1, 1), (2, 2, "x"), (3, 0, 1), (3, 1, "ip"), (3, 2, "0"), (3, 3, None),
+    (1, 0, 1), (1, 1, None), (1, 2, "nonsense"), (1, 2, ["malware"]), (1, 3, 0), (1, 3, 4), (1, 3, "1"), (1, 4, "x"),
+    (1, 5, 1), (2, 0, None), (2, 1, 1), (2, 2, "x"), (3, 0, 1), (3, 1, "ip"), (3, 2, "0"), (3, 3, None),
 ]  # fmt: skip
 
 
