@@ -17,7 +17,7 @@ from netinspect.scan.pool import WorkerPool, WorkerSettings
 def panel_of(settings: Settings) -> Panel:
     """The engines that the settings ask for, not started yet. Raises `EngineError` for a bad list."""
     scan, limits = settings.scan, settings.limits
-    workers = WorkerPool(limits, WorkerSettings(count=scan.workers, rules_dir=scan.rules_dir, office=scan.office))
+    workers = WorkerPool(limits, WorkerSettings(scan.workers, scan.rules_dir, office=scan.office, rules=scan.rules))
     clamd = ClamdEngine(scan.clamd, limits, scan.clamd_timeout) if scan.clamd else None
     hashes = HashLists.load(scan.hash_block, scan.hash_allow) if scan.hash_block or scan.hash_allow else None
     return Panel(limits, workers, clamd, hashes)

@@ -21,8 +21,8 @@ from netinspect.gateway.setup import Engines, listeners_of
 
 logger = logging.getLogger(__name__)
 
-WEB_COLUMNS = ["icon", "method", "path", "comment", "size", "timestamp"]
-"""What mitmweb's list shows of a session: the mark stands with the method, the verdict is the comment."""
+WEB_COLUMNS = ["icon", "path", "comment", "size", "time"]
+"""What mitmweb's list shows of a session; the verdict is the comment."""
 
 
 class Judge:

@@ -59,7 +59,10 @@ class Holding:
         self._flow.decision = None
         self._slot = layer.client_side.next
         self.stage = Stage.ASKING
-        layer.hook(SmtpEnvelopeHook(self._flow))
+        if layer.services.wanted(SmtpEnvelopeHook.name):
+            layer.hook(SmtpEnvelopeHook(self._flow))
+        else:
+            self.envelope_passed()
         return None
 
     def envelope_passed(self) -> None:
@@ -154,7 +157,10 @@ class Holding:
             return
         if flow.decision is None:
             flow.decision = flow.judgement.decision if flow.judgement else replies.UNJUDGED
-        self._layer.hook(SmtpVerdictHook(flow))
+        if self._layer.services.wanted(SmtpVerdictHook.name):
+            self._layer.hook(SmtpVerdictHook(flow))
+        else:
+            self.act()
 
     def act(self) -> None:
         """Carry out the decision."""

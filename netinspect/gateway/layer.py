@@ -122,7 +122,10 @@ class SmtpLayer(layer.Layer):
 
     def _start(self, _: events.Start) -> None:
         self._out.append(mitm.RequestWakeup(min(WAKE_EVERY, self.settings.command_timeout)))
-        self.hook(hooks.SmtpSessionHook(self.flow))
+        if self.services.wanted(hooks.SmtpSessionHook.name):
+            self.hook(hooks.SmtpSessionHook(self.flow))
+        else:
+            self._session_passed()
 
     def _gone(self, event: events.ConnectionEvent) -> None:
         if event.connection is self.client:
@@ -376,6 +379,11 @@ class SmtpLayer(layer.Layer):
         self._out.append(mitm.CloseConnection(self.client))
         if self.shown is not None:
             self.shown.end()
+
+    def release(self) -> None:
+        """Forget everything, once no event will come any more. The parts refer to the layer and it to them."""
+        self.context.layers.clear()
+        self.__dict__.clear()
 
     def _close_server(self) -> None:
         if self.server.state is not ConnectionState.CLOSED:

@@ -53,6 +53,7 @@ class Gateway:
         try:
             await self.engines.start()
             hooks = Hooks(self.master.addons)
+            self.engines.services.wanted = hooks.wanted
             for listener in listeners:
                 opened = Listening(listener, self.engines.services, hooks, opts, self.sessions)
                 await opened.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -58,6 +59,8 @@ class Services:
         self.writer = writer
         self._quarantine = quarantine
         self.counters = Counters()
+        self.wanted: Callable[[str], bool] = lambda _: True
+        """Whether any addon implements the hook of this name; one that nobody does is not asked."""
 
     async def settle(self, flow: SmtpFlow) -> None:
         """Do what a decision needs before anybody is told: put a message into quarantine, off the event loop.
