@@ -4,12 +4,13 @@ An addon implements any of `smtp_session`, `smtp_envelope`, `smtp_message`, `smt
 gets the `SmtpFlow` and is awaited before the session goes on. They come in this order:
 
     smtp_session                once, the client is connected, the server is not yet
-    smtp_envelope               once a message: sender and recipients were accepted, the message itself comes next
+    smtp_envelope               once a message sent with DATA: sender and recipients were accepted
     smtp_message                once a message: all of it is here; the gateway's own addon judges in this hook
     smtp_verdict                once a message: the decision is final, nothing was told to anybody yet
 
-Setting `flow.decision` in any of them decides; the strictest wins only if an addon makes it so: the last word counts.
-A hook that nobody listens to costs nothing.
+Setting `flow.decision` decides, before the policy does. Addons are asked in the order in which they were loaded, and
+the last word counts. A hook that nobody listens to costs nothing; one that raises is logged, and the mail goes its way
+as if the addon had said nothing. docs/addons.md tells the same at length.
 """
 
 from __future__ import annotations
@@ -30,9 +31,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class SmtpFlow:
-    """What a hook sees. `session`, `envelope` and `inspection` are to be read, `decision` may be set.
+    """What a hook sees: one for each session, so it lasts from its first hook to its last.
 
-    `inspection` gives the message itself (`inspection.spool`); it is None before the message starts.
+    `session`, `envelope`, `inspection` and `judgement` are to be read, `decision` may be set, `metadata` may hold what
+    an addon wants to remember under a key of its own (`error` and `why` are the gateway's).
+
+    `envelope` is None before `smtp_envelope` or, without that, `smtp_message`. `inspection` gives the message itself
+    (`inspection.spool.chunks()`), None before it starts and after its verdict was carried out. `judgement` is what the
+    engines found and the policy made of it; in `smtp_verdict` it is None only where nobody judged. Both
+    `judgement` and `decision` are cleared before each message.
     """
 
     client_conn: connection.Client
@@ -54,21 +61,28 @@ class SmtpSessionHook(StartHook):
 
 @dataclass
 class SmtpEnvelopeHook(StartHook):
-    """Sender and recipients are known. A decision that does not deliver refuses the message before it is sent."""
+    """Sender and recipients are known, and the client said DATA.
+
+    A decision that does not deliver ends the session in place of the 354. Not asked for a message that comes with BDAT:
+    that follows its envelope without a pause.
+    """
 
     flow: SmtpFlow
 
 
 @dataclass
 class SmtpMessageHook(StartHook):
-    """The message is complete. Without a decision after this hook the message is refused for now (451)."""
+    """The message is complete. Without a decision or a judgement after this hook it is refused for now (451).
+
+    Not asked for a message over the size limit.
+    """
 
     flow: SmtpFlow
 
 
 @dataclass
 class SmtpVerdictHook(StartHook):
-    """The decision stands in `flow.decision`; the last chance to change it."""
+    """The decision stands in `flow.decision`; the last chance to change it. Asked for every message, however it came."""
 
     flow: SmtpFlow
 

@@ -16,6 +16,7 @@ from mitmproxy.addons import core, script
 from mitmproxy.master import Master
 
 from netinspect.config import Settings
+from netinspect.gateway import memory
 from netinspect.gateway.addon import Judge
 from netinspect.gateway.driver import Driver, Hooks
 from netinspect.gateway.listener import Listening, drain
@@ -106,5 +107,6 @@ def serve(settings: Settings, ready: Callable[[Gateway], Any] | None = None) -> 
             print(f"netinspect gateway: {item.name} ({item.zone}) on {shown}:{port} → {to}", file=sys.stderr)
         print("netinspect gateway: ready", file=sys.stderr, flush=True)
 
+    memory.tune()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(settings, ready or announce))

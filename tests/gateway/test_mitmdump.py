@@ -87,6 +87,18 @@ def test_the_example_addon_refuses_a_listed_sender(gate: Running, server: DemoSe
     assert server.heard.messages == []
 
 
+def test_the_example_addon_refuses_a_listed_sender_inside_the_gateway_too(server: DemoServer, tmp_path: Path) -> None:
+    server.forget()
+    config, port = configuration(tmp_path, server.port, f'[gateway]\nscripts = ["{EXAMPLE}"]\n')
+    with program("netinspect", tmp_path, port, "-c", str(config), "gateway", ready="gateway: ready") as running:
+        assert send(port, "news@bulk.example", mails.clean_mail()).startswith("550 5.7.1 ")
+        assert send(port, STRANGER, mails.eicar_mail()).startswith("550 5.7.1 ")
+        assert send(port, STRANGER, mails.clean_mail()).startswith("250 ")
+        rules = [verdict["rules"] for verdict in running.verdicts(3)]
+    assert rules == [["refuse-senders"], ["malware"], ["default"]]
+    assert server.heard.messages == [mails.clean_mail()]
+
+
 def test_a_client_is_answered_when_the_server_is_down(server: DemoServer, tmp_path: Path) -> None:
     config, port = configuration(tmp_path, free_port())
     with program("mitmdump", tmp_path, port, "-n", "-s", SCRIPT, "--set", f"netinspect_config={config}") as running:

@@ -232,3 +232,39 @@ def test_anomalies_of_commands_are_bounded() -> None:
         play.client(b"NOOP\n" * 20)
         play.server(OK * 20)
     assert len(play.layer.holding.anomalies) < 1000
+
+
+def test_a_server_that_dies_behind_unanswered_commands_and_half_a_chunk_ends_the_session() -> None:
+    play = Play().greet()
+    play.client(MAIL)
+    play.server(OK)
+    play.client(RCPT + b"BDAT 9 LAST\r\nab")
+    play.server_leaves()
+    play.client(b"cdefghi")
+    assert play.closed  # RCPT will never be answered, and the message waits for it
+
+
+def test_a_greeting_that_is_not_220_does_not_shift_all_replies_by_one() -> None:
+    play = Play()
+    play.client(EHLO)  # an early talker
+    play.server(b"250 mx.test\r\n")
+    play.client(MAIL)
+    assert play.closed or play.layer.session.envelope.helo == ""  # EHLO was not answered yet
+
+
+def test_many_short_pieces_of_header_are_read_once() -> None:
+    from time import process_time
+
+    from netinspect.gateway.delivery import _header_block
+    from netinspect.spool import Spool, SpoolBudget
+
+    def cost(octets: int) -> float:
+        spool = Spool(Limits(), SpoolBudget(1 << 26))
+        for _ in range(octets // 4224):
+            spool.write(b"A: " + b"x" * 4219 + b"\r\n")
+        spool.write(b"\r\nbody")
+        start = process_time()
+        _header_block(spool, 1_048_576)
+        return process_time() - start
+
+    assert cost(1_040_000) < 0.05  # it is 0.2 s of the event loop for one mail

@@ -18,8 +18,11 @@ from netinspect.smtp.events import Envelope, MessageEnd
 
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 ENCODED = base64.b64encode(EICAR)
+CTE = b"Content-Transfer-Encoding: base64\r\n\r\n"
 HEAD = b"From: a@b.test\r\nMIME-Version: 1.0\r\n"
-INNER = HEAD + b"Content-Type: application/octet-stream; name=e.com\r\nContent-Transfer-Encoding: base64\r\n\r\n" + ENCODED
+INNER = (
+    HEAD + b"Content-Type: application/octet-stream; name=e.com\r\n" + CTE + ENCODED
+)
 
 
 def zipped(name: str, data: bytes) -> bytes:
@@ -30,7 +33,10 @@ def zipped(name: str, data: bytes) -> bytes:
 
 
 def attached(name: str, data: bytes) -> bytes:
-    head = b'Content-Type: application/octet-stream; name="%s"\r\nContent-Transfer-Encoding: base64\r\n\r\n' % name.encode()
+    head = (
+        b'Content-Type: application/octet-stream; name="%s"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
+        % name.encode()
+    )
     return HEAD + head + base64.encodebytes(data).replace(b"\n", b"\r\n")
 
 
@@ -52,13 +58,13 @@ async def judged(raws: list[bytes]) -> list[Judgement]:
 
 CASES = {
     # A reader that takes the second field sees the file; we decode by the first and no engine sees anything.
-    "two-encodings": HEAD + b"Content-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n\r\n" + ENCODED + b"\r\n",
+    "two-encodings": HEAD + b"Content-Transfer-Encoding: 7bit\r\n" + CTE + ENCODED + b"\r\n",
     "two-types": HEAD
     + b"Content-Type: text/plain\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
-    + b"Content-Transfer-Encoding: base64\r\n\r\n" + ENCODED + b"\r\n--b--\r\n",
+    + CTE + ENCODED + b"\r\n--b--\r\n",
     "unknown-encoding": HEAD + b"Content-Transfer-Encoding: x-base64\r\n\r\n" + ENCODED + b"\r\n",
     "bare-cr-part": HEAD
-    + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhi\r--b\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhi\r--b\r\n" + CTE
     + ENCODED + b"\r\n--b--\r\n",
     # A double click opens it in the mail program.
     "eml-as-a-file": attached("letter.eml", INNER),
