@@ -1,4 +1,4 @@
-"""mitmdump -s addons/smtp_gateway.py --set netinspect_config=netinspect.toml"""
+"""mitmdump -n -s addons/smtp_gateway.py --set netinspect_config=netinspect.toml (docs/addons.md)"""
 
 from netinspect.gateway.addon import SmtpGateway
 

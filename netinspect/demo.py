@@ -23,6 +23,9 @@ OUTSIDER = "alice@outside.example"
 INSIDER = f"carol@{OURS}"
 RECIPIENT = f"bob@{OURS}"
 
+WIDTH = 80
+"""Columns of the table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -52,18 +55,19 @@ class Outcome:
 def cases() -> list[Case]:
     """The sessions of the demo, in order."""
     return [
-        Case("clean mail with an attachment", "external", OUTSIDER, mails.clean_mail(), 250, 1, ""),
+        Case("clean mail with attachment", "external", OUTSIDER, mails.clean_mail(), 250, 1, ""),
         Case("EICAR in a zip", "external", OUTSIDER, mails.eicar_mail(), 550, 0, "malware"),
-        Case("Word document, Melissa-like macro", "external", OUTSIDER, mails.macro_mail(), 550, 0, "macro-"),
-        Case("an internal-looking sender, outside", "external", INSIDER, mails.internal_sender_mail(), 550, 0, "spoof"),
-        Case("the same sender, inside", "internal", INSIDER, mails.internal_sender_mail(), 250, 1, ""),
+        Case("Word file, Melissa-like macro", "external", OUTSIDER, mails.macro_mail(), 550, 0, "macro-"),
+        Case("internal sender from outside", "external", INSIDER, mails.internal_sender_mail(), 550, 0, "spoof"),
+        Case("the same sender from inside", "internal", INSIDER, mails.internal_sender_mail(), 250, 1, ""),
         Case("smuggled second message", "external", OUTSIDER, mails.smuggling_mail(), 550, 0, "smuggling", raw=True),
     ]  # fmt: skip
 
 
 def run(out: TextIO) -> int:
     """Run the demo; 0 when every session came out as it should, else 1."""
-    out.write("netinspect demo: a gateway on loopback, an external and an internal listener, a mail server behind it\n")
+    out.write("netinspect demo: a gateway on loopback with an external and an internal listener,\n")
+    out.write("a mail server behind it, and a client that sends good and bad mails through it\n")
     with tempfile.TemporaryDirectory(prefix="netinspect-demo-") as folder, DemoServer() as server:
         ports = {"external": _free_port(), "internal": _free_port()}
         records = Path(folder) / "events.json"
@@ -72,12 +76,10 @@ def run(out: TextIO) -> int:
         gateway = _start(config)
         try:
             results = [(case, _play(case, ports[case.zone], server, records)) for case in cases()]
+        except (OSError, smtplib.SMTPException) as error:
+            raise EnvironmentFault(f"a session broke off: {error}", remedy="see `netinspect doctor`") from error
         finally:
-            gateway.terminate()
-            try:
-                gateway.wait(30)
-            except subprocess.TimeoutExpired:
-                gateway.kill()
+            _stop(gateway)
     _table(results, out)
     failed = [case.title for case, outcome in results if not outcome.ok]
     if failed:
@@ -105,9 +107,20 @@ def _start(config: Path) -> subprocess.Popen[str]:
         said.append(line.strip())
         if line.strip().endswith(": ready"):
             return process
-    process.wait(10)
+    _stop(process)
     last = said[-1] if said else "no word"
     raise EnvironmentFault(f"the gateway did not start: {last}", remedy="see `netinspect doctor`")
+
+
+def _stop(gateway: subprocess.Popen[str]) -> None:
+    gateway.terminate()
+    try:
+        gateway.wait(30)
+    except subprocess.TimeoutExpired:
+        gateway.kill()
+        gateway.wait()
+    if gateway.stderr is not None:
+        gateway.stderr.close()
 
 
 def _free_port() -> int:
@@ -178,28 +191,33 @@ def _last_rule(records: Path) -> str:
 
 
 def _table(results: list[tuple[Case, Outcome]], out: TextIO) -> None:
-    rows = [("what was sent", "from", "the client was told", "reached the server", "rule", "ms added", "")]
-    for case, outcome in results:
-        if outcome.heard.messages:
-            reached = "the mail, byte for byte"
-        elif any(command.upper().startswith("MAIL") for command in outcome.heard.commands):
-            reached = "sender and recipient, no mail"
-        else:
-            reached = "no word of it"
-        rows.append(
-            (
-                case.title,
-                case.zone,
-                outcome.told[:44],
-                reached,
-                outcome.rule.replace("default", "(none: clean)"),
-                f"{outcome.added_ms:.1f}",
-                "ok" if outcome.ok else "WRONG",
-            )
+    """Two lines a session, so that it fits into 80 columns."""
+    rows = [("", "what was sent", "reached the server", "rule", "ms added")]
+    rows += [
+        (
+            "ok" if outcome.ok else "NO",
+            case.title,
+            _reached(case, outcome.heard),
+            outcome.rule.replace("default", "(none: clean)"),
+            f"{outcome.added_ms:.1f}",
         )
+        for case, outcome in results
+    ]
+    told = ["  listener: what the client was told"]
+    told += [f"  {case.zone}: {outcome.told}" for case, outcome in results]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     out.write("\n")
-    for number, row in enumerate(rows):
-        out.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+    for number, (row, text) in enumerate(zip(rows, told, strict=True)):
+        *cells, last = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        out.write("  ".join(cells) + f" {last.strip():>{widths[-1]}}\n")
+        out.write(f"{' ' * widths[0]}{text}\n")
         if number == 0:
-            out.write("  ".join("-" * width for width in widths) + "\n")
+            out.write("-" * WIDTH + "\n")
+
+
+def _reached(case: Case, heard: Heard) -> str:
+    if heard.messages:
+        return "the mail, byte for byte" if heard.messages == [case.message] else "another mail"
+    if any(command.upper().startswith("MAIL") for command in heard.commands):
+        return "the envelope only"
+    return "no word of it"

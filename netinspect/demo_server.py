@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from dataclasses import dataclass, field
 
@@ -22,12 +23,16 @@ class DemoServer:
         self.heard = Heard()
         self.port = 0
         self._loop = asyncio.new_event_loop()
+        self._socket: socket.socket
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> DemoServer:
+        # Here, not in the thread: a machine without loopback is an error of the caller.
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
         self._thread.start()
-        self._ready.wait(10)
+        self._ready.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,8 +46,7 @@ class DemoServer:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, sock=self._socket))
         self._ready.set()
         self._loop.run_forever()
         server.close()

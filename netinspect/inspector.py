@@ -12,8 +12,9 @@ The gateway, the replay and `netinspect scan` all come through here with the sam
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,14 +77,15 @@ class Inspection:
 
     __slots__ = (
         "_anomalies",
+        "_bare",
         "_closed",
         "_early",
         "_envelope",
         "_failed",
         "_inspector",
-        "_judging",
         "_leaves",
         "_parser",
+        "_users",
         "session",
         "spool",
     )
@@ -98,13 +100,19 @@ class Inspection:
         self._envelope = EnvelopeFacts()
         self._anomalies: tuple[Anomaly, ...] = ()
         self._failed = ""
-        self._judging = False
+        self._bare = False
+        self._users = 0
         self._closed = False
 
     @property
     def limits(self) -> Limits:
         """The bounds of this inspection."""
         return self._inspector.limits
+
+    @property
+    def failed(self) -> bool:
+        """The spool could not hold all of it."""
+        return bool(self._failed)
 
     def feed(self, data: bytes) -> None:
         """Take the next octets. A spool that fails makes the message unscanned; it never raises."""
@@ -123,13 +131,26 @@ class Inspection:
                 self._early[len(self._leaves)] = task
             self._leaves.append(leaf)
 
-    def take_file(self, name: str, data: bytes) -> None:
-        """Judge `data` as the only attachment instead of a message that was fed."""
+    def take_file(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Judge the octets of a file as the only attachment, instead of a message that was fed.
+
+        Like `feed` it makes of a spool that fails something unscanned; what `pieces` raises goes through.
+        """
         content = self._inspector.new_spool()
-        content.write(data)
-        digest = hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256()
+        self._bare = True
         part = Part(path="1", filename=name)
-        self._leaves.append(Leaf(part, content, digest, undecoded=False, text=False, name=name, declared=""))
+        try:
+            for piece in pieces:
+                digest.update(piece)
+                try:
+                    content.write(piece)
+                except OSError as error:
+                    self._failed = f"spool: {error.strerror or error}"
+                    break
+        finally:
+            leaf = Leaf(part, content, digest.hexdigest(), undecoded=False, text=False, name=name, declared="")
+            self._leaves.append(leaf)
 
     def end(self, envelope: Envelope, end: MessageEnd, anomalies: tuple[Anomaly, ...] = ()) -> None:
         """The message is complete."""
@@ -139,8 +160,9 @@ class Inspection:
             size=end.size,
             smuggling=end.smuggling,
         )
-        if not self._failed:
+        if not self._failed and not self._bare:
             try:
+                self.spool.flush()
                 self._leaves.extend(self._parser.close())
             except OSError as error:
                 self._failed = f"spool: {error.strerror or error}"
@@ -148,8 +170,7 @@ class Inspection:
 
     async def judge(self) -> Judgement:
         """Wait for the engines and let the policy decide."""
-        self._judging = True
-        try:
+        with self.in_use():
             rest = [leaf for at, leaf in enumerate(self._leaves) if at not in self._early]
             examined = await self._inspector.panel.examine(rest) if rest else []
             answers = iter(examined)
@@ -167,10 +188,6 @@ class Inspection:
                 )
             facts = self._facts(results)
             return Judgement(facts, decide(facts, self._inspector.policy), incident_id(facts))
-        finally:
-            self._judging = False
-            if self._closed:
-                self._release()
 
     def facts_without_scan(self, reason: str) -> Facts:
         """What is known of a message that no engine has seen, with the reason on record."""
@@ -216,8 +233,19 @@ class Inspection:
         if self._closed:
             return
         self._closed = True
-        if not self._judging:
+        if not self._users:
             self._release()
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While this lasts `close` lets nothing go."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if self._closed and not self._users:
+                self._release()
 
     def _release(self) -> None:
         running = [task for task in self._early.values() if not task.done()]

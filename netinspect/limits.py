@@ -65,6 +65,11 @@ class Limits:
     archive_ratio_floor: int = 1_048_576
     """Below this size a high ratio is harmless (a blank page compresses well)."""
 
+    unpack_time: float = 10.0
+    """CPU seconds for the unpacking and the look at one leaf's tree; less than `worker_cpu`, which kills."""
+    password_tries: int = 150
+    """Passwords tried on all that is encrypted in one leaf. One costs up to 0.1 s (7-Zip's and RAR's key derivation)."""
+
     # --- workers ----------------------------------------------------------------------------------------------
     worker_memory: int = 268_435_456
     """Address space a worker may add to what it has at start."""

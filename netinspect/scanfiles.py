@@ -1,79 +1,238 @@
-"""`netinspect scan`: mails and files judged as they would be at the gateway, with the same records."""
+"""`netinspect scan`: mails and files judged as they would be at the gateway, with the same records.
+
+A few files are in work at a time, for the engines are other processes; what is printed stands in the order of the
+arguments. No file is held in memory as a whole: pieces go into a spool, and one that is larger than a message may be
+is refused unread, as the gateway does it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import stat
 import sys
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from netinspect import records
 from netinspect.assembly import inspector_of
 from netinspect.config import Settings
-from netinspect.inspector import Inspector, Judgement
+from netinspect.inspector import Inspection, Inspector, Judgement, incident_id
+from netinspect.policy.decision import Decision
 from netinspect.policy.facts import SessionFacts
+from netinspect.policy.rules import decide
+from netinspect.scan.contract import Unscanned
 from netinspect.smtp.events import Envelope, MessageEnd
 
 INBOUND = SessionFacts(zone="external", src_ip="0.0.0.0", src_port=0, dest_ip="0.0.0.0", dest_port=25)  # noqa: S104
 """A file has no connection: it is judged as inbound mail."""
 
+FINE, FOUND, FAILED = 0, 1, 2
+"""Exit codes."""
+
 PIECE = 262_144
+"""Octets read at a time."""
+HEAD = 8192
+"""Octets that decide whether it is a mail."""
 
 MAIL_FIELDS = (b"received:", b"message-id:", b"mime-version:", b"from:", b"subject:")
+MAIL_NAMES = (".eml", ".mbox", ".mime", ".msg.txt")
+
+_NEXT_MAIL = re.compile(rb"\n\r?\nFrom [^\n]*[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d")
+"""The line that stands between two mails of an mbox (RFC 4155, appendix A)."""
+_NEXT_MAIL_SPAN = 512
+
+PROGRESS_AFTER = 1.0
+"""Seconds; a short run needs no progress."""
+PROGRESS_EVERY = 0.2
 
 
-def run(settings: Settings, names: Sequence[str], *, as_json: bool, out: TextIO) -> int:
-    """Judge the files; returns the exit code. Records or a readable summary go to `out`."""
-    return asyncio.run(_run(settings, names, as_json, out))
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be read."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.name)}: {self.reason}"
 
 
-async def _run(settings: Settings, names: Sequence[str], as_json: bool, out: TextIO) -> int:
+def run(settings: Settings, names: Sequence[str], *, as_json: bool, out: TextIO, err: TextIO) -> int:
+    """Judge the files and all files in folders; give the exit code.
+
+    Records or a readable summary go to `out`; what could not be read, and on a terminal the progress, to `err`.
+    """
+    show = _json if as_json else _readable
+    # Not asyncio.run: it would turn the first SIGINT into a cancellation, which a read from a terminal never sees.
+    with asyncio.Runner() as runner:
+        return runner.get_loop().run_until_complete(_run(settings, names, show, out, _Progress(err)))
+
+
+async def _run(
+    settings: Settings,
+    names: Sequence[str],
+    show: Callable[[Judgement, str], str],
+    out: TextIO,
+    progress: _Progress,
+) -> int:
     inspector = inspector_of(settings)
-    panel = inspector.panel
-    worst = 0
-    await panel.start()
+    worst = FINE
+    work: deque[tuple[str, asyncio.Task[Judgement | Failure]]] = deque()
+
+    async def finish_one() -> int:
+        name, task = work.popleft()
+        answer = await task
+        progress.clear()
+        if isinstance(answer, Failure):
+            progress.say(str(answer))
+            return FAILED
+        out.write(show(answer, name))
+        progress.done(name)
+        return FINE if harmless(answer) else FOUND
+
+    await inspector.panel.start()
     try:
-        for name in names:
-            try:
-                data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()  # noqa: ASYNC240 - nothing else runs
-            except OSError as error:
-                print(f"netinspect: {name}: {error.strerror}", file=sys.stderr)
-                worst = 2
+        for item in files(names):
+            if isinstance(item, Failure):
+                progress.clear()
+                progress.say(str(item))
+                worst = FAILED
                 continue
-            judgement = await judge_file(inspector, name, data)
-            if as_json:
-                out.write(_json(judgement, name))
-            else:
-                out.write(_readable(judgement, name))
-            if judgement.decision.action != "accept" or judgement.facts.unscanned or judgement.facts.findings:
-                worst = max(worst, 1)
+            # What is read from a pipe may take any time, and the time of those in work would run out meanwhile.
+            most = 2 * settings.scan.workers if is_regular(item) else 0
+            while len(work) > most:
+                worst = max(worst, await finish_one())
+            work.append((item, asyncio.create_task(_judge(inspector, item))))
+            if not most:
+                worst = max(worst, await finish_one())
+        while work:
+            worst = max(worst, await finish_one())
     finally:
-        await panel.close()
+        progress.clear()
+        for _, task in work:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in work), return_exceptions=True)
+        await inspector.panel.close()
     return worst
 
 
-async def judge_file(inspector: Inspector, name: str, data: bytes) -> Judgement:
-    """Judge one file: a mail as a mail, anything else as the only attachment of one."""
+async def _judge(inspector: Inspector, name: str) -> Judgement | Failure:
+    try:
+        if name == "-":
+            return await judge_file(inspector, name, sys.stdin.buffer)
+        with open(name, "rb") as file:  # noqa: ASYNC230 - a piece of a local file; what may block is alone in work
+            return await judge_file(inspector, name, file)
+    except OSError as error:
+        return Failure(name, error.strerror or str(error))
+
+
+def files(names: Sequence[str]) -> Iterator[str | Failure]:
+    """Give the files that are named and, sorted, those in folders that are named; links to folders are not followed."""
+    for name in names:
+        if name == "-" or not os.path.isdir(name):
+            yield name
+            continue
+        failed: list[OSError] = []
+        for folder, below, found in os.walk(name, onerror=failed.append):
+            below.sort()
+            for path in sorted(os.path.join(folder, file) for file in found):
+                # A pipe, socket or device that lies about in a folder is no file that anybody meant.
+                if is_regular(path):
+                    yield path
+        for error in failed:
+            yield Failure(str(error.filename or name), error.strerror or str(error))
+
+
+def is_regular(name: str) -> bool:
+    """Whether reading it cannot wait for anybody."""
+    try:
+        return name != "-" and stat.S_ISREG(os.stat(name).st_mode)
+    except OSError:
+        return name != "-"  # opening it fails at once and says why
+
+
+async def judge_file(inspector: Inspector, name: str, file: BinaryIO) -> Judgement:
+    """Judge one file: a mail as a mail, anything else as the only attachment of one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    head = file.read(PIECE)
+    pieces = _Pieces(file, head, inspector.limits.message_size)
     inspection = inspector.begin(INBOUND)
     try:
-        if not looks_like_mail(name, data):
-            inspection.take_file(Path(name).name, data)
+        if looks_like_mail(name, head):
+            for piece in pieces:
+                inspection.feed(piece)
+                await asyncio.sleep(0)  # the answers of the engines about other files come in between
         else:
-            for start in range(0, len(data), PIECE):
-                inspection.feed(data[start : start + PIECE])
-        inspection.end(Envelope(), MessageEnd(len(data)))
-        return await inspection.judge()
+            inspection.take_file(Path(name).name, pieces)
+        inspection.end(Envelope(), MessageEnd(pieces.size))
+        if pieces.too_large:
+            return _too_large(inspection)
+        judgement = await inspection.judge()
     finally:
         inspection.close()
+    if pieces.mails > 1:
+        return _only_the_first(judgement, inspector)
+    return judgement
+
+
+class _Pieces:
+    """A file in pieces, up to `limit` octets; counts the mails of an mbox on the way."""
+
+    def __init__(self, file: BinaryIO, head: bytes, limit: int) -> None:
+        self._file = file
+        self._head = head
+        self._limit = limit
+        self._mbox = head.startswith(b"From ")
+        self.size = 0
+        self.too_large = False
+        self.mails = 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        piece, before = self._head, b""
+        while piece:
+            self.size += len(piece)
+            if self.size > self._limit:
+                self.too_large = True
+                return
+            if self._mbox:
+                # The end of the piece before, without what was counted there already.
+                self.mails += len(_NEXT_MAIL.findall(before + piece))
+                before = (before + piece)[-_NEXT_MAIL_SPAN:]
+                before = before[max((found.end() for found in _NEXT_MAIL.finditer(before)), default=0) :]
+            yield piece
+            piece = self._file.read(PIECE)
+
+
+def _too_large(inspection: Inspection) -> Judgement:
+    """The gateway's answer to a message over the limit (RFC 1870 §6.3)."""
+    limit = inspection.limits.message_size
+    facts = inspection.facts_without_scan(f"larger than message_size ({limit} octets)")
+    decision = Decision("reject", "message over the size limit", 552, "5.3.4", "Message too big", rules=("limits",))
+    return Judgement(facts, decision, incident_id(facts))
+
+
+def _only_the_first(judgement: Judgement, inspector: Inspector) -> Judgement:
+    """An mbox is read as one mail, so nobody has looked into the others."""
+    missing = Unscanned("netinspect", "mbox of several mails, only the first was looked at")
+    facts = replace(judgement.facts, unscanned=(*judgement.facts.unscanned, missing))
+    return replace(judgement, facts=facts, decision=decide(facts, inspector.policy))
 
 
 def looks_like_mail(name: str, data: bytes) -> bool:
     """A mail by its name, or by a header field that only mails have in the first lines."""
-    if name.lower().endswith((".eml", ".mbox", ".mime", ".msg.txt")):
+    if name.lower().endswith(MAIL_NAMES):
         return True
-    head = data[:8192]
+    head = data[:HEAD]
     first = head.split(b"\n", 1)[0]
     colon = first.find(b":")
     if head.startswith(b"From "):
@@ -82,6 +241,17 @@ def looks_like_mail(name: str, data: bytes) -> bool:
         return False
     lower = b"\n" + head.lower()
     return any(b"\n" + field in lower for field in MAIL_FIELDS)
+
+
+def harmless(judgement: Judgement) -> bool:
+    """Accepted, all of it looked at, and no finding but for information (severity 3)."""
+    facts = judgement.facts
+    if judgement.decision.action != "accept" or facts.unscanned:
+        return False
+    return all(finding.severity == 3 for finding in facts.findings)
+
+
+# --- what is printed --------------------------------------------------------------------------------------------
 
 
 def _json(judgement: Judgement, name: str) -> str:
@@ -93,6 +263,7 @@ def _json(judgement: Judgement, name: str) -> str:
         tx_id=0,
         reply="",
     )
+    name = os.fsencode(name).decode("utf-8", "replace")
     for record in made:
         record["file"] = name
     return records.serialize(made).decode()
@@ -110,6 +281,49 @@ def _readable(judgement: Judgement, name: str) -> str:
         here = found.pop(artifact.hashes.sha256, ())
         lines += [f"{'  ' * (depth + 1)}! {f.category}: {f.signature} ({f.engine})" for f in here]
     lines += [f"  ! {f.category}: {f.signature} ({f.engine})" for rest in found.values() for f in rest]
-    lines += [f"  ? not looked at: {u.engine}: {u.reason}" for u in facts.unscanned]
+    # Many parts may share one reason.
+    lines += dict.fromkeys(f"  ? not looked at: {u.engine}: {u.reason}" for u in facts.unscanned)
     lines += [f"  ~ {a.kind} at {a.offset} {a.detail}".rstrip() for a in facts.anomalies]
-    return "\n".join(lines) + "\n"
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def printable(text: str) -> str:
+    """A name from a mail is the sender's word: it must not write lines of ours, move the cursor or turn the text."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+class _Progress:
+    """One line on a terminal's stderr that is written over; elsewhere nothing."""
+
+    def __init__(self, err: TextIO) -> None:
+        self._err = err
+        self._on = err.isatty()
+        self._files = 0
+        self._next = time.monotonic() + PROGRESS_AFTER
+        self._shown = False
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._err.write(f"netinspect: {text}\n")
+
+    def done(self, name: str) -> None:
+        """One more file is judged."""
+        self._files += 1
+        now = time.monotonic()
+        if not self._on or now < self._next:
+            return
+        self._next = now + PROGRESS_EVERY
+        columns = os.get_terminal_size(self._err.fileno()).columns or 80
+        line = f"netinspect: {self._files} files, {printable(name)}"
+        self._err.write(f"\r{line[: columns - 1]}\x1b[K")
+        self._err.flush()
+        self._shown = True
+
+    def clear(self) -> None:
+        """Make room for a line on the same terminal."""
+        if self._shown:
+            self._err.write("\r\x1b[K")
+            self._err.flush()
+            self._shown = False

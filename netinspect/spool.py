@@ -109,8 +109,13 @@ class Spool:
             raise OSError("the spool failed before")
         size = len(data)
         if self._file is None:
-            if self.size + size <= self._memory and self._budget.take(size):
+            room = self.size + size <= self._memory
+            if room and self._budget.take(size):
                 self._held += size
+            else:
+                # Used up, but a file for each of ten thousand small parts would take the descriptors of the process.
+                room = self.size + size <= min(_SMALL, self._memory)
+            if room:
                 self.size += size
                 self._keep(data, size)
                 return

@@ -6,6 +6,7 @@ Values are read by the types of the fields in `schema` and `rules`; nothing is l
 from __future__ import annotations
 
 import dataclasses
+import errno
 import re
 import tomllib
 import types
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from netinspect.config.lines import KeyPath, locate
+from netinspect.config.lines import KeyPath, locate, locate_character
 from netinspect.config.rules import DEFAULT_RULES, FieldError, PolicySettings, RuleSettings, When, nearest
 from netinspect.config.schema import (
     DEFAULT_LISTENERS,
@@ -64,7 +65,12 @@ def read(path: Path) -> tuple[Settings, list[ConfigError]]:
         with path.open("rb") as file:
             raw = file.read(_FILE_BOUND + 1)
     except OSError as error:
-        return Settings(), [ConfigError(f"cannot be read: {error.strerror}", place=str(path))]
+        remedy = {
+            errno.ENOENT: f"`netinspect config init {path}` writes one",
+            errno.EISDIR: "name the file in it",
+            errno.EACCES: "let the user that runs netinspect read it",
+        }.get(error.errno or 0, "")
+        return Settings(), [ConfigError(f"cannot be read: {error.strerror}", place=str(path), remedy=remedy)]
     if len(raw) > _FILE_BOUND:
         return Settings(), [ConfigError("is too large to be a configuration", place=str(path))]
     try:
@@ -82,7 +88,7 @@ def read_text(text: str, path: Path) -> tuple[Settings, list[ConfigError]]:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return Settings(), [_syntax_error(error, text, path)]
-    reader = _Reader(data, locate(text), path)
+    reader = _Reader(data, text, path)
     settings = reader.settings()
     return settings, [error for _, error in sorted(reader.problems, key=lambda problem: problem[0])]
 
@@ -98,9 +104,10 @@ def _syntax_error(error: tomllib.TOMLDecodeError, text: str, path: Path) -> Conf
 
 
 class _Reader:
-    def __init__(self, data: dict[str, Any], lines: dict[KeyPath, int], path: Path) -> None:
+    def __init__(self, data: dict[str, Any], text: str, path: Path) -> None:
         self._data = data
-        self._lines = lines
+        self._text = text
+        self._lines = locate(text)
         self._path = path
         self.problems: list[tuple[int, ConfigError]] = []
 
@@ -208,7 +215,7 @@ class _Reader:
         try:
             return cls(**values)
         except FieldError as error:
-            self._problem((*path, error.key), f"{_label(path)}{error.key}: {error.message}", error.remedy)
+            self._problem((*path, error.key), f"{_label(path)}{error.key}: {error.message}", error.remedy, error.at)
             return None
 
     def _convert(self, value: object, hint: Any, path: KeyPath) -> Any:
@@ -237,25 +244,45 @@ class _Reader:
             except ValueError as error:
                 raise _Wrong(f"= {_shown(value)}: {error}") from None
         if hint is When:
+            if isinstance(value, str):
+                return self._expression(value, path)
             if not isinstance(value, dict):
-                raise _Wrong(f"must be a table, not {_shown(value)}", 'write when = { category = ["malware"] }')
+                remedy = 'write when = { category = ["malware"] }'
+                raise _Wrong(f"must be a table or an expression in quotes, not {_shown(value)}", remedy)
+            if value.get("cel", ".") == "":
+                raise _Wrong("has an empty cel", "remove it if it is no condition")
             return self._build(When, value, path)
         number = _plain(value, hint)
         if path[0] == "limits" and number <= 0:
             raise _Wrong(f"must be above 0, not {_shown(value)}")
         return number
 
+    def _expression(self, text: str, path: KeyPath) -> When | None:
+        if not text.strip():
+            raise _Wrong("must not be empty", "remove it if it is no condition")
+        try:
+            return When(cel=text)
+        except FieldError as error:
+            self._problem(path, f"{_label(path[:-1])}when: {error.message}", error.remedy, error.at)
+            return None
+
     def _file(self, text: str) -> str:
         if text in ("", "-"):
             return text
         return str(self._path.parent.absolute() / Path(text).expanduser())
 
-    def _problem(self, path: KeyPath, message: str, remedy: str = "") -> None:
+    def _problem(self, path: KeyPath, message: str, remedy: str = "", at: int = -1) -> None:
+        """Note a mistake in what stands at `path`; `at` is the place in it if it is a text."""
         where = path
         while where and where not in self._lines:
             where = where[:-1]
         line = self._lines.get(where, 1)
-        self.problems.append((line, ConfigError(message, place=f"{self._path}:{line}", remedy=remedy)))
+        place = f"{self._path}:{line}"
+        found = locate_character(self._text, path, at) if at >= 0 else None
+        if found is not None:
+            line, column = found
+            place = f"{self._path}:{line}:{column}"
+        self.problems.append((line, ConfigError(message, place=place, remedy=remedy)))
 
 
 def _plain(value: object, kind: type[T]) -> T:

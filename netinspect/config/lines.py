@@ -1,4 +1,5 @@
-"""Where each key of a TOML text stands: tomllib gives values but no lines, and an error without a line is a riddle.
+"""Where each key of a TOML text stands, and each character of a value: tomllib gives values but no places, and an error
+without a place is a riddle.
 
 The text has been through tomllib before, so the scanner meets valid TOML 1.0 only and needs no error handling.
 """
@@ -23,9 +24,44 @@ _STRING = re.compile(
 )
 
 
+_STEP = re.compile(
+    r"\\[ \t]*\r?\n[ \t\r\n]*"  # a backslash at the end of a line takes the blanks before the next word away
+    r"|\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}|\\.|\r\n|.",
+    re.DOTALL,
+)
+
+
 def locate(text: str) -> dict[KeyPath, int]:
     """Give the line (from 1) of every table, key, array element and key of an inline table."""
     return _Scanner(text).scan()
+
+
+def locate_character(text: str, path: KeyPath, offset: int) -> tuple[int, int] | None:
+    """Give line and column (both from 1) of a character of the string at `path`; `offset` counts in the string as read.
+
+    None where there is no string at `path`.
+    """
+    scanner = _Scanner(text)
+    scanner.scan()
+    start, end = scanner.values.get(path, (0, 0))
+    literal = text[start:end]
+    if literal[:1] not in ('"', "'"):
+        return None
+    width = 3 if literal[:3] in ('"""', "'''") else 1
+    place = start + width
+    if width == 3 and text.startswith(("\n", "\r\n"), place):  # a line end right behind the quotes is not in the string
+        place = text.index("\n", place) + 1
+    last = end - width
+    left = offset
+    while place < last:
+        step = _STEP.match(text, place, last) if literal[0] == '"' or text[place] == "\r" else None
+        skipped = step is not None and step.group()[0] == "\\" and step.group()[-1] in " \t\r\n"
+        if not left and not skipped:
+            break
+        left -= not skipped
+        place = step.end() if step else place + 1
+    line = text.count("\n", 0, place)
+    return line + 1, place - (text.rfind("\n", 0, place) + 1) + 1
 
 
 class _Scanner:
@@ -36,6 +72,8 @@ class _Scanner:
         self._counts: dict[KeyPath, int] = {}
         """Arrays of tables and how many tables each has so far."""
         self._lines: dict[KeyPath, int] = {}
+        self.values: dict[KeyPath, tuple[int, int]] = {}
+        """Where strings, numbers and the like begin and end."""
 
     def scan(self) -> dict[KeyPath, int]:
         table: KeyPath = ()
@@ -87,7 +125,8 @@ class _Scanner:
         else:
             self._peek()
             match = _STRING.match(self._text, self._pos) or _SCALAR.match(self._text, self._pos)
-            self._pos = match.end() if match else len(self._text)
+            start, self._pos = self._pos, match.end() if match else len(self._text)
+            self.values[path] = (start, self._pos)
 
     def _keys(self) -> list[str]:
         keys = [self._key()]

@@ -35,12 +35,16 @@ _TEXT_LIMIT = 200
 
 
 class FieldError(ValueError):
-    """A value is not acceptable. `key` is the field's name, `remedy` says what to write."""
+    """A value is not acceptable. `key` is the field's name, `remedy` says what to write.
 
-    def __init__(self, key: str, message: str, remedy: str = "") -> None:
+    `at` is where in a text the mistake stands, in characters from its start; -1: the value as a whole.
+    """
+
+    def __init__(self, key: str, message: str, remedy: str = "", at: int = -1) -> None:
         self.key = key
         self.message = message
         self.remedy = remedy
+        self.at = at
         super().__init__(f"{key}: {message}")
 
 
@@ -49,7 +53,7 @@ class When:
     """The conditions of a rule. All that are given must hold; of a list one entry is enough. None given: always.
 
     `category`, `severity_max`, `engine` and `signature` are about one and the same finding. Patterns know `*`, `?` and
-    `[...]` and ignore case.
+    `[...]` and ignore case. Instead of the table, `when` can be an expression in quotes: what `cel` alone would be.
     """
 
     category: tuple[str, ...] = ()
@@ -62,6 +66,8 @@ class When:
     """Signatures, as patterns: ["Win.*", "office.*"]."""
     unscanned: bool | None = None
     """true: something could not be looked at; false: everything could."""
+    unscanned_reason: tuple[str, ...] = ()
+    """Something could not be looked at, and every reason for it fits one of these patterns: ["*encrypted*"]."""
     anomaly: tuple[str, ...] = ()
     """Kinds of malformation, as patterns: ["base64_*"]."""
     smuggling: bool | None = None
@@ -86,6 +92,8 @@ class When:
     """Types by content, as patterns: ["pe"]."""
     size_min: int = 0
     """Octets of the message, at least."""
+    cel: str = ""
+    """An expression (CEL) over the facts of docs/policy.md; it is looked at only where the other conditions hold."""
 
     def __post_init__(self) -> None:
         for category in self.category:
@@ -100,6 +108,13 @@ class When:
                 ipaddress.ip_network(network)
             except ValueError:
                 raise FieldError("client", f'"{network}" is no address or network', 'write "192.0.2.0/24"') from None
+        if self.cel:
+            from netinspect.config.expression import ExpressionError, check  # brings the library for expressions
+
+            try:
+                check(self.cel)
+            except ExpressionError as error:
+                raise FieldError("cel", error.message, error.remedy, error.at) from None
 
     @property
     def about_finding(self) -> bool:

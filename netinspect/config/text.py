@@ -123,7 +123,9 @@ def _rule(rule: RuleSettings) -> str:
     standard = RuleSettings(rule.name, rule.action)
     lines = ["[[policy.rule]]", f"name = {_value(rule.name)}"]
     given = [(key, value) for key, value in _items(rule.when) if value != getattr(When(), key)]
-    if given:
+    if rule.when.cel and len(given) == 1:
+        lines.append(f"when = {_value(rule.when.cel)}")
+    elif given:
         lines.append("when = { " + ", ".join(f"{key} = {_value(value)}" for key, value in given) + " }")
     lines.append(f"action = {_value(rule.action)}")
     for key in ("code", "enhanced", "text", "reset"):

@@ -38,7 +38,10 @@ class Judge:
         inspection = flow.inspection
         if inspection is not None:
             flow.judgement = await inspection.judge()
-            await self._services.settle(flow)
+
+    async def smtp_store(self, flow: SmtpFlow) -> None:
+        """Put the message into quarantine."""
+        await self._services.store(flow)
 
 
 class SmtpGateway:
@@ -144,6 +147,11 @@ class SmtpGateway:
         if self._judge is not None:
             await self._judge.smtp_message(flow)
 
+    async def smtp_store(self, flow: SmtpFlow) -> None:
+        """Put the message into quarantine."""
+        if self._judge is not None:
+            await self._judge.smtp_store(flow)
+
     async def smtp_drain(self, server: connection.Connection) -> None:
         """Wait until the stock handler's writer has room."""
         handler = self._handlers.get(server.id)
@@ -169,4 +177,6 @@ class SmtpGateway:
         # Polled, once and at the end: an event to wait for would cost every session.
         while self._handlers and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+        for handler in list(self._handlers.values()):
+            await handler.server_event(Shutdown(now=True))
         await self._engines.close()

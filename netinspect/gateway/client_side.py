@@ -19,6 +19,8 @@ class Slot:
     command: Command | None = None
     reply: Reply | None = None
     decide: Decide | None = None
+    forwarded: bool = False
+    """The server answers it."""
 
 
 class ClientSide:
@@ -34,14 +36,19 @@ class ClientSide:
         return len(self._slots)
 
     @property
-    def newest(self) -> Slot:
-        """The slot of the latest command."""
-        return self._slots[-1]
+    def waits_for_server(self) -> bool:
+        """A command was sent on and is not answered."""
+        return any(slot.forwarded and slot.reply is None for slot in self._slots)
 
     @property
     def next(self) -> Slot:
         """The slot that is answered next."""
         return self._slots[0]
+
+    @property
+    def unanswered(self) -> bool:
+        """Replies are still due."""
+        return bool(self._slots)
 
     def open(self, command: Command | None, reply: Reply | None = None, decide: Decide | None = None) -> Slot:
         """A new slot behind all others."""

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 def dispatch(layer: SmtpLayer, command: Command) -> None:
     """Handle one command line."""
     if command.error:
-        _refuse(layer, command, replies.for_error(command))
+        if command.verb == "BDAT":
+            # What follows are octets of a message or commands, and nobody knows which: answered, then closed.
+            layer.doomed = True
+            layer.client_side.open(command, replies.for_error(command))
+            layer.client_side.drain()
+        else:
+            _refuse(layer, command, replies.for_error(command))
         return
     handler = TABLE.get(command.verb)
     if handler is None:
@@ -26,12 +32,9 @@ def dispatch(layer: SmtpLayer, command: Command) -> None:
 
 def _refuse(layer: SmtpLayer, command: Command, reply: Reply) -> None:
     """Answer a command that is an error of the client; too many of them end the session."""
-    layer.errors += 1
-    if layer.errors >= layer.limits.errors_per_session:
-        layer.end_session(replies.TOO_MANY_ERRORS)
-    else:
-        layer.client_side.open(command, reply)
-        layer.client_side.drain()
+    layer.client_side.open(command, reply)
+    layer.client_side.drain()
+    layer.count_error()
 
 
 def _forward(layer: SmtpLayer, command: Command) -> None:
@@ -69,13 +72,15 @@ def _mail(layer: SmtpLayer, command: Command) -> None:
     if size.isdecimal() and int(size[:20]) > layer.limits.message_size:
         _refuse(layer, command, replies.TOO_BIG)
         return
-    layer.recipients = 0
     layer.forward(command, command.raw)
 
 
 def _rcpt(layer: SmtpLayer, command: Command) -> None:
     layer.recipients += 1
-    if layer.recipients > layer.limits.recipients:
+    if layer.recipients > 2 * layer.limits.recipients:
+        # As many again were refused: this is no client that sends the rest in a second transaction.
+        layer.end_session(replies.TOO_MANY_ERRORS)
+    elif layer.recipients > layer.limits.recipients:
         layer.client_side.open(command, replies.TOO_MANY_RECIPIENTS)
         layer.client_side.drain()
     else:
@@ -83,14 +88,19 @@ def _rcpt(layer: SmtpLayer, command: Command) -> None:
 
 
 def _data(layer: SmtpLayer, command: Command) -> None:
-    layer.client_side.open(command, decide=layer.holding.may_start)
-    layer.client_side.drain()
+    if layer.holding.running:
+        _refuse(layer, command, replies.BAD_SEQUENCE)  # RFC 3030 §3: DATA and BDAT do not mix in one transaction
+    else:
+        layer.client_side.open(command, decide=layer.holding.may_start)
+        layer.client_side.drain()
 
 
 def _bdat(layer: SmtpLayer, command: Command) -> None:
     # Answered when its octets are here. Without a transaction the core throws them away and tells no more of them.
-    layer.client_side.open(command, decide=None if layer.message_follows() else lambda: replies.NO_RECIPIENTS)
-    layer.client_side.drain()
+    if layer.message_follows():
+        layer.holding.chunk_opened(layer.client_side.open(command))
+    else:
+        _refuse(layer, command, replies.NO_RECIPIENTS)
 
 
 def _starttls(layer: SmtpLayer, command: Command) -> None:

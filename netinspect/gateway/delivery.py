@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from netinspect.gateway.replies import one_line
 from netinspect.policy.decision import Decision
 from netinspect.smtp.outgoing import Stuffer
 
@@ -57,7 +58,8 @@ def _head(inspection: Inspection, decision: Decision) -> tuple[bytes, int]:
     dirty = OWN_PREFIX in block.lower()
     if not dirty and not decision.headers:
         return b"", 0
-    added = b"".join(f"{name}: {value}\r\n".encode("ascii", "replace") for name, value in decision.headers)
+    lines = [one_line(f"{name}: {value}") for name, value in decision.headers]
+    added = b"".join(line.encode("ascii", "replace") + b"\r\n" for line in lines)
     if not dirty:
         return added, 0
     return added + _without_ours(block), len(block)
@@ -65,15 +67,17 @@ def _head(inspection: Inspection, decision: Decision) -> tuple[bytes, int]:
 
 def _header_block(spool: Spool, limit: int) -> bytes:
     """The message's header with the empty line behind it; of one that does not end, its whole lines up to `limit`."""
-    block = b""
+    block = bytearray(b"\n")  # a message may begin with the empty line: then it has no header
+    looked = 0
     for piece in spool.chunks(BURST):
         block += piece
-        ends = [at + len(mark) for mark in (b"\n\r\n", b"\n\n") if (at := block.find(mark)) >= 0]
+        ends = [at + len(mark) for mark in (b"\n\r\n", b"\n\n") if (at := block.find(mark, looked)) >= 0]
         if ends:
-            return block[: min(ends)]
+            return bytes(block[1 : min(ends)])
         if len(block) >= limit:
-            return block[: block.rfind(b"\n", 0, limit) + 1]
-    return block
+            return bytes(block[1 : block.rfind(b"\n", 1, limit) + 1])
+        looked = max(0, len(block) - 2)
+    return bytes(block[1:])
 
 
 def _without_ours(block: bytes) -> bytes:

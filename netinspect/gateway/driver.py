@@ -31,6 +31,9 @@ IP_TRANSPARENT = 19
 IPV6_TRANSPARENT = 75
 """linux/in6.h; not in Python's socket module."""
 
+LINGER = 20.0
+"""Seconds that a connection we closed gets to take the rest of what was written to it."""
+
 HIGH_WATER = 524_288
 """Octets in a write buffer above which the other side is not read any further."""
 
@@ -129,11 +132,13 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self.client: connection.Client
         self.layer: layer.Layer | None = None
+        self.started = False
 
     # --- from the listener -------------------------------------------------------------------------------------
 
     def accept(self, peer: Peer, transport: asyncio.Transport, destination: tuple[str, int] | None) -> None:
         """Start with a client that is connected. `destination` is where it wanted to go."""
+        self.started = True
         sockname = _plain(transport.get_extra_info("sockname"))
         if not isinstance(self._mode, mode_specs.ReverseMode) and destination is not None:
             sockname = destination
@@ -300,11 +305,15 @@ class Driver:
         return sock
 
     def hold_back(self, peer: Peer, congested: bool) -> None:
-        """Stop or go on reading from the other connections while `peer` cannot take more."""
+        """Stop or go on reading while `peer` cannot take more: what is read leads to more for it."""
+        if not congested and any(other.congested for other in self._peers.values()):
+            return
         for other in self._peers.values():
             transport = other.transport
-            if other is peer or transport is None or transport.is_closing():
+            if transport is None or transport.is_closing():
                 continue
+            if other is peer and other.connection is not self.client:
+                continue  # a server that takes no more may still say why
             if congested:
                 transport.pause_reading()
             elif not transport.is_reading():
@@ -341,6 +350,9 @@ class Driver:
                 _reset(peer.transport)
             else:
                 peer.transport.close()
+                if peer.transport.get_write_buffer_size():
+                    # Whoever does not read what we have for it must not keep its session for ever.
+                    self._timers.add(self._loop.call_later(LINGER, peer.transport.abort))
 
     def abort(self) -> None:
         """End everything at once, without a word to either side."""

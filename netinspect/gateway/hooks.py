@@ -49,6 +49,8 @@ class SmtpFlow:
     inspection: Inspection | None = None
     judgement: Judgement | None = None
     decision: Decision | None = None
+    stored: bool = False
+    """The message is in quarantine, on disk."""
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
@@ -82,7 +84,14 @@ class SmtpMessageHook(StartHook):
 
 @dataclass
 class SmtpVerdictHook(StartHook):
-    """The decision stands in `flow.decision`; the last chance to change it. Asked for every message, however it came."""
+    """The decision stands in `flow.decision`; the last chance to change it. Asked for each message, DATA or BDAT."""
+
+    flow: SmtpFlow
+
+
+@dataclass
+class SmtpStoreHook(StartHook):
+    """The message is to be put into quarantine before the client is told. For the gateway's own addon."""
 
     flow: SmtpFlow
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mitmproxy.connection import ConnectionState
@@ -39,8 +39,11 @@ WAKE_EVERY = 30.0
 """Seconds between looks at the session's timeouts, at most: what a session waits for changes, and so does its limit."""
 
 
+@dataclass(frozen=True)
 class Shutdown(events.Event):
-    """The gateway is told to stop: finish what is running, take nothing new."""
+    """The gateway is told to stop: finish what is running, take nothing new. `now`: put on record what is cut off."""
+
+    now: bool = False
 
 
 class SmtpLayer(layer.Layer):
@@ -74,6 +77,8 @@ class SmtpLayer(layer.Layer):
         self.greeted = False
         self.closed = False
         self.stopping = False
+        self.doomed = False
+        """Ends with the reply to the command just seen."""
         self.client_eof = False
         """The client sends no more; it may still read."""
         self.client_gone = False
@@ -82,7 +87,8 @@ class SmtpLayer(layer.Layer):
         self.backlog = 0
         """Octets the client sent while it had to wait."""
         self._transactions = 0
-        self._last_activity = time.monotonic()
+        self._overran = False
+        self._client_at = self._server_at = time.monotonic()
         self._inbox: deque[smtp.Event] = deque()
         self._out: list[mitm.Command] = []
         self._told: list[bytes] = []
@@ -114,8 +120,8 @@ class SmtpLayer(layer.Layer):
         return out
 
     def _data(self, event: events.DataReceived) -> None:
-        self._last_activity = time.monotonic()
         if event.connection is self.client:
+            self._client_at = time.monotonic()
             self._from_client(event.data)
         else:
             self._from_server(event.data)
@@ -133,9 +139,12 @@ class SmtpLayer(layer.Layer):
         else:
             self._server_left()
 
-    def _shutdown(self, _: Shutdown) -> None:
+    def _shutdown(self, event: Shutdown) -> None:
         self.stopping = True
-        if not self.closed and not self.waiting and not self._under_way():
+        if event.now:
+            self.flow.metadata["error"] = "cut off at shutdown"
+            self.close_both()
+        elif not self.closed and not self.waiting and not self._under_way():
             self.end_session(replies.SHUTTING_DOWN)
 
     def hook(self, hook: mitm.StartHook) -> None:
@@ -145,6 +154,7 @@ class SmtpLayer(layer.Layer):
 
     def send(self, data: bytes) -> None:
         """Send to the server."""
+        self._server_at = time.monotonic()
         self._out.append(mitm.SendData(self.server, data))
 
     # --- start -----------------------------------------------------------------------------------------------------
@@ -156,8 +166,11 @@ class SmtpLayer(layer.Layer):
         if isinstance(hook, hooks.SmtpMessageHook):
             self.holding.judged()
         elif isinstance(hook, hooks.SmtpVerdictHook):
-            self.holding.act()
+            self.holding.decided()
+        elif isinstance(hook, hooks.SmtpStoreHook):
+            self.holding.stored()
         elif isinstance(hook, hooks.SmtpDrainHook):
+            self._server_at = time.monotonic()
             self.holding.send_body()
         elif isinstance(hook, hooks.SmtpEnvelopeHook):
             self.holding.envelope_passed()
@@ -186,9 +199,9 @@ class SmtpLayer(layer.Layer):
     def _greeting(self, reply: smtp.Reply) -> None:
         self.greeted = True
         banner = self.settings.banner
-        if not reply.positive:
+        if reply.code != 220:
             self.flow.metadata["error"] = "server refused the session"
-            self.end_session(reply)
+            self.end_session(reply if reply.code >= 400 else replies.NO_SERVER)
             return
         self._tell(replies.make(220, "", banner) if banner else reply, None)
         self.pump()
@@ -198,10 +211,10 @@ class SmtpLayer(layer.Layer):
     @property
     def waiting(self) -> bool:
         """Whether the client's commands have to wait: no greeting yet, or its message is being judged or sent on."""
-        return not self.greeted or self.holding.stage is not Stage.NONE
+        return not self.greeted or self.doomed or self.holding.stage is not Stage.NONE
 
     def _from_client(self, data: bytes) -> None:
-        if self.closed or self.client_eof:
+        if self.closed or self.client_eof or self._overran:
             return
         if self.waiting:
             self.backlog += len(data)
@@ -216,12 +229,23 @@ class SmtpLayer(layer.Layer):
         inbox = self._inbox
         while inbox and not self.waiting and not self.closed:
             event = inbox.popleft()
-            HANDLERS[type(event)](self, event)
+            handler = HANDLERS.get(type(event))
+            if handler is not None:
+                handler(self, event)
 
     def _overrun(self) -> None:
         self.flow.metadata["error"] = "client sent more than it may while it has to wait"
-        self.holding.anomalies.append(Anomaly("pipeline_overrun", "smtp"))
-        self.end_session(replies.TOO_MUCH)
+        self.holding.anomaly(Anomaly("pipeline_overrun", "smtp"))
+        if self.holding.stage is Stage.DELIVERING:
+            self._overran = True  # the server may have its message already: first it is told what became of that
+        else:
+            self.end_session(replies.TOO_MUCH)
+
+    def count_error(self) -> None:
+        """One more error of the client; too many end the session."""
+        self.errors += 1
+        if self.errors >= self.limits.errors_per_session:
+            self.end_session(replies.TOO_MANY_ERRORS)
 
     def _command(self, event: smtp.CommandReceived) -> None:
         if self.shown is not None:
@@ -234,6 +258,7 @@ class SmtpLayer(layer.Layer):
             self._overrun()
             return
         slot = self.client_side.open(command)
+        slot.forwarded = True
         if command is not None and command.verb in ("EHLO", "HELO"):
             self.server_side.command(
                 raw, lambda reply: self.client_side.answer(slot, commands.ehlo_answered(self, reply))
@@ -242,6 +267,8 @@ class SmtpLayer(layer.Layer):
             self.server_side.command(raw, lambda reply: self.client_side.answer(slot, reply))
 
     def _auth_line(self, event: smtp.AuthLine) -> None:
+        if self.shown is not None:
+            self.shown.said(True, b"")
         # RFC 4954 §4: "*" cancels an exchange; a line that we cannot read whole is not sent on in part.
         self.forward(None, b"*\r\n" if event.error else event.secret)
 
@@ -258,10 +285,9 @@ class SmtpLayer(layer.Layer):
 
     def _tell(self, reply: smtp.Reply, command: smtp.Command | None) -> None:
         self._told.append(reply.raw)
-        for event in self.session.reply(reply):
-            if type(event) in HANDLERS:
-                self._inbox.append(event)
-        if command is not None and command.verb == "QUIT":
+        self._inbox.extend(self.session.reply(reply))
+        last = self.doomed or (command is not None and command.verb == "QUIT")
+        if last and not self.client_side.unanswered:
             self.end_session(None)
 
     # --- the server --------------------------------------------------------------------------------------------------
@@ -270,8 +296,9 @@ class SmtpLayer(layer.Layer):
         for reply in self.server_side.feed(data):
             if self.server_side.gone or self.closed:
                 return
+            self._server_at = time.monotonic()
             if reply.error:
-                self.holding.anomalies.append(Anomaly(f"reply_{reply.error}", "smtp"))
+                self.holding.anomaly(Anomaly(f"reply_{reply.error}", "smtp"))
                 reply = replies.rebuilt(reply)
             if not self.greeted:
                 self._greeting(reply)
@@ -337,10 +364,13 @@ class SmtpLayer(layer.Layer):
     def message_over(self) -> None:
         """The client knows what became of its message."""
         self.backlog = 0
+        self.recipients = 0
         if self.closed:
             return
         if self.client_gone:
             self.close_both()
+        elif self._overran:
+            self.end_session(replies.TOO_MUCH)
         elif self.server_side.gone:
             self.end_session(replies.SERVER_LOST_421)
         elif self.stopping:
@@ -419,6 +449,7 @@ class SmtpLayer(layer.Layer):
         return bool(self.client_side) or self.receiving or self.session.in_transaction
 
     def _reset(self, event: smtp.TransactionReset) -> None:
+        self.recipients = 0
         if self.flow.inspection is not None:
             self.holding.record(None, event.why)
         else:
@@ -427,18 +458,18 @@ class SmtpLayer(layer.Layer):
     def _look_at_timeouts(self, _: events.Wakeup) -> None:
         if self.closed:
             return
-        idle = time.monotonic() - self._last_activity
         delivering = self.holding.stage is Stage.DELIVERING
+        on_server = delivering or not self.greeted or self.client_side.waits_for_server
         limit = self.settings.data_timeout if delivering else self.settings.command_timeout
-        if idle > limit and self.holding.stage is not Stage.JUDGING:
-            self.flow.metadata["error"] = "timeout"
+        left = limit - (time.monotonic() - (self._server_at if on_server else self._client_at))
+        if left <= 0 and self.holding.stage in (Stage.NONE, Stage.COMPLETE, Stage.DELIVERING):
+            self.flow.metadata["error"] = "the server does not answer" if on_server else "the client is silent"
             if delivering:
                 self.holding.gave_up()
             else:
-                self.end_session(replies.TIMEOUT)
-            idle = 0.0
+                self.end_session(replies.SERVER_LOST_421 if on_server else replies.TIMEOUT)
         if not self.closed:
-            self._out.append(mitm.RequestWakeup(min(WAKE_EVERY, max(limit - idle, 0.1))))
+            self._out.append(mitm.RequestWakeup(min(WAKE_EVERY, max(left, 0.1))))
 
 
 EVENTS: dict[type, Callable[[SmtpLayer, Any], None]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 
 from mitmproxy import options, platform
@@ -31,6 +32,17 @@ class Front(Peer):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._open.accept(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.driver.started:  # else it was turned away
+            super().data_received(data)
+
+    def eof_received(self) -> bool:
+        return self.driver.started and super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.driver.started:
+            super().connection_lost(exc)
 
 
 class Listening:
@@ -62,7 +74,9 @@ class Listening:
                 errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
                 errno.EADDRNOTAVAIL: "this machine does not have that address: see `ip address`",
             }.get(error.errno or 0, "")
-            message = f"cannot listen on {where}: {error.strerror or error}"
+            # The loops write a sentence of their own into strerror.
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            message = f"cannot listen on {where}: {reason}"
             raise EnvironmentFault(message, place=f"listener {self.listener.name}", remedy=remedy) from error
 
     def _front(self) -> Front:
@@ -85,6 +99,9 @@ class Listening:
         """Start a session, unless there are too many."""
         transport = front.transport
         if transport is None:
+            return
+        if not transport.get_extra_info("peername"):
+            transport.abort()  # it has sent a reset already
             return
         if len(self._sessions) >= self._services.settings.gateway.max_sessions:
             transport.write(replies.BUSY.raw)
@@ -127,6 +144,7 @@ async def drain(sessions: set[Driver], grace: float) -> int:
         await asyncio.sleep(0.05)
     left = list(sessions)
     for driver in left:
+        driver.event(Shutdown(now=True))
         driver.abort()
     return len(left)
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from netinspect.policy.decision import Decision
 from netinspect.smtp.events import Command, Reply
 
 
 def make(code: int, enhanced: str, text: str) -> Reply:
-    """A one-line reply: `550 5.7.1 Message refused`."""
-    line = f"{enhanced} {text}".strip()
+    """A one-line reply: `550 5.7.1 Message refused`. A line end in the text cannot begin a second one."""
+    line = one_line(f"{enhanced} {text}").strip()
     return Reply(code, (line,), f"{code} {line}\r\n".encode("ascii", "replace"))
 
 
+def one_line(text: str) -> str:
+    """The text with blanks for control characters."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+
+
+BAD_SEQUENCE = make(503, "5.5.1", "Bad sequence of commands")
 GO_AHEAD = make(354, "", "End data with <CR><LF>.<CR><LF>")
 NO_RECIPIENTS = make(554, "5.5.1", "No valid recipients")
 NO_SERVER = make(421, "4.4.1", "No answer from the mail server, try again later")
@@ -32,6 +40,15 @@ NOT_IMPLEMENTED = make(502, "5.5.1", "Command not implemented")
 
 UNJUDGED = Decision("tempfail", "no judgement was made", 451, "4.7.0", "Try again later", rules=("fail-safe",))
 """When no addon gave a decision: the sender keeps the mail."""
+
+NOT_HELD = Decision("tempfail", "the message could not be held", 452, "4.3.1", "Try again later", rules=("fail-safe",))
+"""When the spool failed: what is here is not all of it."""
+
+NOT_STORED = Decision("tempfail", "quarantine failed", 451, "4.3.0", "Try again later", rules=("fail-safe",))
+"""When a message that should be in quarantine is not."""
+
+SMUGGLED = Decision("reject", "smuggled end-of-data", 550, "5.5.2", "Message refused (id {id})", rules=("fail-safe",))
+"""Whatever a rule or an addon says: another server would read two messages."""
 
 ERRORS = {
     "too_long": make(500, "5.5.2", "Line too long"),
@@ -56,8 +73,14 @@ def chunk_taken(size: int) -> Reply:
     return make(250, "2.0.0", f"{size} octets received")
 
 
-def from_decision(decision: Decision, incident_id: str) -> Reply:
-    """What the peer is told about a decision."""
+def from_decision(decision: Decision, incident_id: str, *, stored: bool = False) -> Reply:
+    """What the peer is told about a decision that does not deliver.
+
+    Whatever code it came with: only a message that was stored is acknowledged.
+    """
+    if decision.code < 400 and not stored:
+        later = decision.action in ("tempfail", "quarantine")  # not stored: it stays with the sender
+        decision = replace(decision, code=451 if later else 550, enhanced="4.7.1" if later else "5.7.1")
     text = decision.text.replace("{id}", incident_id) if incident_id else decision.text.replace(" (id {id})", "")
     return make(decision.code, decision.enhanced, text)
 

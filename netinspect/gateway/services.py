@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from netinspect import records
 from netinspect.config import Settings
 from netinspect.gateway.hooks import SmtpFlow
+from netinspect.gateway.replies import NOT_STORED
 from netinspect.identity.zone import Identity
-from netinspect.inspector import Inspector
+from netinspect.inspector import Inspector, incident_id
 from netinspect.policy.decision import Decision
 from netinspect.policy.facts import EnvelopeFacts, Facts, Zone
 from netinspect.smtp.events import Envelope
@@ -62,32 +63,30 @@ class Services:
         self.wanted: Callable[[str], bool] = lambda _: True
         """Whether any addon implements the hook of this name; one that nobody does is not asked."""
 
-    async def settle(self, flow: SmtpFlow) -> None:
-        """Do what a decision needs before anybody is told: put a message into quarantine, off the event loop.
+    async def store(self, flow: SmtpFlow) -> None:
+        """Put a message into quarantine, off the event loop, and set `flow.stored`.
 
-        If that fails the message is refused for now, so that it stays with the sender.
+        If that fails `flow.decision` becomes a temporary refusal, so that the message stays with the sender.
         """
-        judgement, inspection = flow.judgement, flow.inspection
-        if judgement is None or inspection is None or judgement.decision.action != "quarantine":
+        inspection, decision = flow.inspection, flow.decision
+        if inspection is None or decision is None:
             return
+        facts = flow.judgement.facts if flow.judgement else inspection.facts_without_scan("not judged")
+        incident = flow.judgement.incident_id if flow.judgement else incident_id(facts)
         error = "no quarantine directory is set"
         if self._quarantine is not None:
-            try:
-                await asyncio.to_thread(
-                    self._quarantine.put,
-                    inspection.spool.chunks(),
-                    judgement.facts,
-                    judgement.decision,
-                    judgement.incident_id,
-                )
-            except OSError as fault:
-                error = fault.strerror or str(fault)
-            else:
-                return
-        logger.error("quarantine: %s; message %s refused for now", error, judgement.incident_id)
-        flow.decision = Decision(
-            "tempfail", f"quarantine: {error}", 451, "4.3.0", "Try again later", rules=judgement.decision.rules
-        )
+            with inspection.in_use():
+                try:
+                    await asyncio.to_thread(
+                        self._quarantine.put, inspection.spool.chunks(), facts, decision, incident
+                    )
+                except OSError as fault:
+                    error = fault.strerror or str(fault)
+                else:
+                    flow.stored = True
+                    return
+        logger.error("quarantine: %s; message %s refused for now", error, incident)
+        flow.decision = replace(NOT_STORED, reason=f"quarantine: {error}", rules=decision.rules)
 
     def record_message(self, flow: SmtpFlow, tx_id: int, reply: str, why: str) -> None:
         """Write the records of one message. `reply` is what the client was told, `why` a reason not the policy's."""
@@ -114,6 +113,13 @@ class Services:
         """Write the record of a transaction that ended without a message."""
         facts = Facts(flow.session, EnvelopeFacts(envelope.mail_from, tuple(envelope.recipients)))
         self._write(facts, Decision("accept", f"no message: {why}"), "", tx_id, "")
+
+    def record_envelope(self, flow: SmtpFlow, tx_id: int, decision: Decision, reply: str) -> None:
+        """Write the record of a message that was refused at DATA."""
+        envelope = flow.envelope
+        known = EnvelopeFacts(envelope.mail_from, tuple(envelope.recipients)) if envelope else EnvelopeFacts()
+        self.counters.refused += 1
+        self._write(Facts(flow.session, known), decision, "", tx_id, reply)
 
     def record_session(self, flow: SmtpFlow, decision: Decision, reply: str) -> None:
         """Write the record of a session that was refused before it had a message."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from netinspect.mime.describe import DECODED, IDENTITY
+from netinspect.mime.embedded import embedded_files, marks
 from netinspect.mime.encodings import Base64Decoder, Decoder, QuotedPrintableDecoder
 from netinspect.mime.headers import file_name
-from netinspect.mime.part import Leaf, Part
-from netinspect.mime.uu import UuBegin, UuEnd, UuEvent, UuScanner
+from netinspect.mime.part import Leaf, Part, reading_path
+from netinspect.mime.uu import UuBegin, UuEnd, UuEvent, UuScanner, bare_lines
 
 if TYPE_CHECKING:
     from netinspect.mime.context import Context
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 _EMPTY: Final = hashlib.sha256().hexdigest()
 # Programs take a uuencoded file out of any text, and a text may call itself anything that is not a file.
 _UU_TYPES: Final = ("text/", "message/")
+_FILES: Final = frozenset({"uuencode", "yenc", "binhex"})  # encodings that frame a file and name it
+_MARK: Final = 16  # longer than any mark of an embedded file
 
 
 class Content:
@@ -61,7 +65,7 @@ class Body:
     octets doubtful.
     """
 
-    __slots__ = ("_content", "_context", "_decoder", "outside", "part", "why")
+    __slots__ = ("_content", "_context", "_decoder", "_last", "outside", "part", "why")
 
     def __init__(self, part: Part, context: Context, *, outside: bool = False) -> None:
         self.part = part
@@ -70,6 +74,7 @@ class Body:
         self._context = context
         self._content = Content(context)
         self._decoder: Decoder | None = None
+        self._last = b""
         if part.encoding == "base64":
             self._decoder = Base64Decoder()
         elif part.encoding == "quoted-printable":
@@ -77,8 +82,17 @@ class Body:
 
     def write(self, data: bytes) -> None:
         """Take the next octets of the body as they stand in the message."""
+        part = self.part
+        part.length += len(data)
+        if part.encoding != "base64" and not self._context.doubtful and (
+            b"\r--" in data or (self._last and b"\r--" in self._last + data[:2])
+        ):
+            # To some readers a CR alone ends a line: then there may be a delimiter.
+            self._context.doubtful = True
         if self._decoder is not None:
             data = self._decoder.feed(data)
+        else:
+            self._last = data[-2:]
         self._content.write(data)
 
     def discard(self) -> None:
@@ -108,26 +122,52 @@ class Body:
             declared=part.content_type,
         )
         leaves = [leaf]
-        if part.encoding == "uuencode" or (part.content_type.startswith(_UU_TYPES) and content.size):
-            self._uuencoded(leaf, leaves)
+        if part.encoding in _FILES or (part.content_type.startswith(_UU_TYPES) and content.size):
+            self._embedded(leaf, leaves)
+        if not part.headers.fields and not self.outside and leaf.content.size:
+            self._late_header(leaf.content)
         why = tuple(dict.fromkeys((*part.doubts, *self.why))) if self.why else part.doubts
         if part.encoding not in IDENTITY and part.encoding not in DECODED and "unknown_encoding" not in why:
             why = (*why, "unknown_encoding")
         leaf.why = why
         leaf.undecoded = bool(why)
+        if part.other_names:
+            leaves += [alias(leaf, name, number) for number, name in enumerate(part.other_names, 1)]
         return leaves
+
+    def _late_header(self, content: Spool) -> None:
+        """A blank line in front of the header: programs that skip it see another part."""
+        for chunk in content.chunks(_MARK):
+            if chunk.lstrip()[:8].lower() == b"content-":
+                self._context.anomaly("late_header", self.part.offset)
+                self._context.doubtful = True
+            return
 
     def _blank(self) -> bool:
         spool = self._content.spool
         return spool is None or not any(chunk.strip() for chunk in spool.chunks())
 
-    def _uuencoded(self, leaf: Leaf, leaves: list[Leaf]) -> None:
+    def _embedded(self, leaf: Leaf, leaves: list[Leaf]) -> None:
+        """Take the files out of a text; a part that is encoded as one is what its first file holds."""
+        encoding = self.part.encoding
         scanner = UuScanner()
         files = UuFiles(self._context, self.part)
+        marked = False
+        last = b""
         try:
             for chunk in leaf.content.chunks():
                 files.take(scanner.feed(chunk))
+                marked = marked or marks(chunk) or (bool(last) and marks(last + chunk[:_MARK]))
+                last = chunk[-_MARK:]
             files.take(scanner.finish())
+            if marked:
+                for file in embedded_files(leaf.content.getvalue(), self._context.limits.message_size):
+                    files.add(file.name, file.data, broken=file.broken, over=file.over)
+            if encoding == "uuencode" and not files.leaves:
+                # QUIRK: the lines alone, without `begin` and `end`.
+                data = bare_lines(leaf.content.getvalue())
+                if data:
+                    files.add("", data, broken=True)
         except OSError:
             files.discard()
             leaf.content.close()
@@ -136,7 +176,7 @@ class Body:
             self.why.append("limit_uuencode")
             self._context.anomaly("limit_uuencode", self.part.offset)
         found = files.leaves
-        if self.part.encoding == "uuencode":
+        if encoding in _FILES:
             if not found:
                 self.why.append("uu_broken")
                 self._context.anomaly("uu_broken", self.part.offset, "no block")
@@ -148,14 +188,14 @@ class Body:
             leaf.name = leaf.name or first.name
             leaf.text = leaf.text and not leaf.name
             self.why.extend(first.why)
-            if scanner.outside:
+            if encoding == "uuencode" and scanner.outside and "uu_broken" not in first.why:
                 self.why.append("uu_outside")
                 self._context.anomaly("uu_outside", self.part.offset)
         leaves.extend(found)
 
 
 class UuFiles:
-    """Makes leaves of what a `UuScanner` finds in one part."""
+    """Makes leaves of the files that are found in one part."""
 
     __slots__ = ("_content", "_context", "_name", "_part", "leaves", "overflow")
 
@@ -214,12 +254,38 @@ class UuFiles:
             )
         )
 
+    def add(self, name: str, data: bytes, *, broken: bool, over: bool = False) -> None:
+        """One whole file."""
+        self.overflow = self.overflow or over
+        if not self._context.another_part():
+            self.overflow = True
+            return
+        self._content = Content(self._context)
+        self._name = file_name(name, self._context.limits.name_length)
+        self._content.write(data)
+        self._close(broken=broken)
+
     def discard(self) -> None:
         """Throw away everything."""
         if self._content is not None:
             self._content.discard()
         for leaf in self.leaves:
             leaf.content.close()
+
+
+def alias(leaf: Leaf, name: str, number: int) -> Leaf:
+    """The same content under another name. The spool is shared: it may be closed with either."""
+    why = tuple(dict.fromkeys((*leaf.why, "name_ambiguous")))
+    return Leaf(
+        part=replace(leaf.part, path=reading_path(leaf.path, number), filename=name, other_names=()),
+        content=leaf.content,
+        sha256=leaf.sha256,
+        undecoded=True,
+        text=False,
+        name=name,
+        declared=leaf.declared,
+        why=why,
+    )
 
 
 def is_text(part: Part) -> bool:

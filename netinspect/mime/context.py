@@ -19,13 +19,17 @@ _SAME_KIND: Final = 64
 class Context:
     """One message's account."""
 
-    __slots__ = ("_kinds", "anomalies", "limits", "names", "new_spool", "parts")
+    __slots__ = ("_kinds", "anomalies", "doubtful", "last", "limits", "names", "new_spool", "parts")
 
-    def __init__(self, limits: Limits, new_spool: Callable[[], Spool]) -> None:
+    def __init__(self, limits: Limits, new_spool: Callable[[], Spool], *, last: bool = False) -> None:
         self.limits = limits
         self.new_spool = new_spool
         self.anomalies: list[Anomaly] = []
         self.parts = 0
+        self.last = last
+        """Where a field or a parameter is given twice, the last one counts (`netinspect.mime.readings`)."""
+        self.doubtful = False
+        """Something was seen that may hide parts from this parser: the message is to be read in other ways too."""
         self.names: list[str] = []
         """File names in wire order."""
         self._kinds: dict[str, set[int]] = {}

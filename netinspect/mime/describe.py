@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from netinspect.mime.headers import Structured, file_name, strip_comments
+from netinspect.mime.names import ending, other_names, plain
 from netinspect.mime.words import to_text, unfold
 
 if TYPE_CHECKING:
     from netinspect.mime.context import Context
     from netinspect.mime.part import Part
 
-MESSAGES: Final = frozenset({"message/rfc822", "message/global", "message/news"})
+MESSAGES: Final = frozenset({"message/rfc822", "message/global", "message/news", "message/external-body"})
 IDENTITY: Final = frozenset({"7bit", "8bit", "binary"})
-DECODED: Final = frozenset({"base64", "quoted-printable", "uuencode"})
+DECODED: Final = frozenset({"base64", "quoted-printable", "uuencode", "yenc", "binhex"})
+# RFC 2046 §5.2.2, §5.2.3: the content is elsewhere, or comes together from several mails that nobody sees as one.
+_ELSEWHERE: Final = {"message/partial": "partial", "message/external-body": "external_body"}
+_FAMILIES: Final = ("text/", "multipart/", "application/", "image/", "audio/", "video/", "message/", "font/", "model/")
 
 _ENCODINGS: Final[dict[bytes, str]] = {
     b"7bit": "7bit",
@@ -25,6 +29,17 @@ _ENCODINGS: Final[dict[bytes, str]] = {
     b"x-uuencode": "uuencode",
     b"x-uue": "uuencode",
     b"uue": "uuencode",
+    b"x-uu": "uuencode",
+    b"uu": "uuencode",
+    b"yenc": "yenc",
+    b"x-yenc": "yenc",
+    b"x-yencode": "yenc",
+    b"yencode": "yenc",
+    b"binhex": "binhex",
+    b"x-binhex": "binhex",
+    b"x-binhex40": "binhex",
+    b"binhex40": "binhex",
+    b"mac-binhex40": "binhex",
 }
 
 # Longer than RFC 2046 §5.1.1 allows by far (70); programs take more than 70, so more is searched for.
@@ -46,7 +61,8 @@ def describe(part: Part, context: Context, *, digest: bool) -> bytes:
         if len(types) > 1:
             doubts.append("duplicate_header")
             context.anomaly("duplicate_header", part.offset, "Content-Type")
-        field = Structured(types[0], media=True)
+        raw = types[-1] if context.last else types[0]
+        field = Structured(raw, media=True, last=context.last)
         multipart = field.value.startswith("multipart/")
         if not field.value:
             # RFC 2045 §5.2: what cannot be read is text/plain. With a boundary somebody will read a multipart.
@@ -56,30 +72,45 @@ def describe(part: Part, context: Context, *, digest: bool) -> bytes:
         part.content_type = field.value or default
         part.params = field.params
         name = field.params.get("name", "")
+        elsewhere = _ELSEWHERE.get(field.value)
+        if elsewhere is not None:
+            doubts.append(elsewhere)
+            context.anomaly(elsewhere, part.offset)
+        if field.boundary and not multipart:
+            # Somebody may take it for a multipart: most of all where nothing but the type is in the way.
+            context.doubtful = True
+            if field.value and not field.value.startswith(_FAMILIES):
+                doubts.append("bad_content_type")
+                context.anomaly("bad_content_type", part.offset)
         if field.problems:
             _problems(field, part, context, doubts if multipart else [])
         if multipart:
             boundary = _boundary(field, part, context, doubts)
-            if boundary and _odd(types[0], field):
+            if boundary and _odd(raw, field):
                 doubts.append("boundary_form")
                 context.anomaly("boundary_form", part.offset)
     else:
         part.content_type = default
-    disposition = headers.get("content-disposition")
-    if disposition is not None:
-        field = Structured(disposition, media=False)
+    dispositions = headers.get_all("content-disposition")
+    if dispositions:
+        field = Structured(dispositions[-1] if context.last else dispositions[0], media=False, last=context.last)
         part.disposition = field.value
+        media = name
         name = field.params.get("filename") or name
         if field.problems:
             _problems(field, part, context, [])
+    else:
+        media = ""
     if name:
         _name(part, name, context)
+    if name or dispositions or len(part.params) > 1:
+        _other_names(part, types, dispositions, media, context)
     encodings = headers.get_all("content-transfer-encoding")
     if encodings:
         if len(encodings) > 1:
             doubts.append("duplicate_header")
             context.anomaly("duplicate_header", part.offset, "Content-Transfer-Encoding")
-        _encoding(encodings[0], part, context, doubts)
+        _encoding(encodings[-1] if context.last else encodings[0], part, context, doubts)
         if boundary and part.encoding not in IDENTITY:
             # RFC 2045 §6.4 forbids it; the parts are read as they stand, some programs would decode them first.
             doubts.append("encoded_multipart")
@@ -122,6 +153,30 @@ def _name(part: Part, name: str, context: Context) -> None:
         context.anomaly("name_too_long" if long else "name_control", part.offset)
     if part.filename:
         context.names.append(part.filename)
+
+
+def _other_names(
+    part: Part, types: list[bytes], dispositions: list[bytes], media: str, context: Context
+) -> None:
+    """Two names with two endings, or a field that programs read in more than one way."""
+    if len(types) < 2 and len(dispositions) < 2 and plain(types + dispositions):
+        if not media or not part.filename or ending(media) in ("", ending(part.filename)):
+            return
+        names = [file_name(media, context.limits.name_length)]
+    else:
+        names = other_names(part.headers, part.filename, context.limits.name_length)
+    if names:
+        part.other_names = tuple(names)
+        context.names += names
+        context.anomaly("name_ambiguous", part.offset)
+
+
+def encodings_named(raw: bytes) -> list[str]:
+    """Every transfer encoding whose word stands somewhere in the field, in their order."""
+    text = raw[:1000].lower()
+    for separator in b" \t\r\n;,\"'()=:\x0b\x0c":
+        text = text.replace(bytes((separator,)), b"\n")
+    return list(dict.fromkeys([_ENCODINGS[word] for word in text.split(b"\n") if word in _ENCODINGS]))
 
 
 def _encoding(raw: bytes, part: Part, context: Context, doubts: list[str]) -> None:

@@ -20,6 +20,7 @@ _COMMENT: Final = re.compile(r'["()\\]')
 _SECTION: Final = re.compile(r"(.+?)(?:\*(\d{1,4}))?(\*)?", re.DOTALL)
 
 _FOLD: Final = b" \t"
+_MARK: Final = b"\xef\xbb\xbf"
 
 # What nearly every header consists of: spelt as it is spelt nearly always, and without another look.
 _KNOWN: Final = {
@@ -108,17 +109,24 @@ class HeaderBlock:
 
     `junk` is the offset in the block of the first line that is no field and no continuation, -1 when there is none.
     `blank` tells that a line of nothing but blanks continued a field: some programs end the header there.
-    `overflow` is the offset of the first field beyond the limit, -1 when all fit.
+    `hidden` tells that a continuation line looks like a MIME field of its own. `mark` tells that a byte order mark
+    stood in front. `overflow` is the offset of the first field beyond the limit, -1 when all fit.
     """
 
-    __slots__ = ("blank", "headers", "junk", "overflow")
+    __slots__ = ("blank", "headers", "hidden", "junk", "mark", "overflow")
 
     def __init__(self, block: bytes, limit: int) -> None:
         self.headers = Headers()
         self.junk = -1
         self.blank = False
+        self.hidden = False
         self.overflow = -1
-        self._parse(block, limit)
+        # QUIRK: files saved as "UTF-8 with BOM"; a reader that does not know it loses the first field.
+        self.mark = block.startswith(_MARK)
+        self._parse(block[3:] if self.mark else block, limit)
+        if self.mark:
+            self.junk += 3 * (self.junk >= 0)
+            self.overflow += 3 * (self.overflow >= 0)
 
     def _parse(self, block: bytes, limit: int) -> None:
         add = self.headers.add
@@ -132,7 +140,10 @@ class HeaderBlock:
             if line[0] in _FOLD:
                 blank = not line.strip(b" \t\r")
                 if name:
-                    self.blank = self.blank or blank
+                    if blank:
+                        self.blank = True
+                    elif b":" in line and line.lstrip()[:8].lower() == b"content-":
+                        self.hidden = True
                     end = offset - 1
                     continue
                 if blank:
@@ -204,12 +215,13 @@ class Structured:
 
     `value` is lower case, `""` when there is none that could be read; `params` have lower-case names, sections
     joined (RFC 2231) and encoded-words undone. `boundary` is the parameter's exact octets. `problems` are anomaly
-    kinds; those in `doubts` can change which parts a reader sees.
+    kinds; those in `doubts` can change which parts a reader sees. `last` lets the last of equal parameters count.
     """
 
-    __slots__ = ("boundary", "doubts", "params", "problems", "value")
+    __slots__ = ("_last", "boundary", "doubts", "params", "problems", "value")
 
-    def __init__(self, raw: bytes, *, media: bool) -> None:
+    def __init__(self, raw: bytes, *, media: bool, last: bool = False) -> None:
+        self._last = last
         self.params: dict[str, str] = {}
         self.boundary = b""
         self.problems: list[str] = []
@@ -222,7 +234,7 @@ class Structured:
             self._parameters(rest)
             # QUIRK: `name=report(1).pdf` is a comment by RFC 822 and a file name to every mail program.
             loose = Structured.__new__(Structured)
-            loose.params, loose.boundary, loose.problems, loose.doubts = {}, b"", [], []
+            loose.params, loose.boundary, loose.problems, loose.doubts, loose._last = {}, b"", [], [], last
             loose._parameters(text)
             for key in ("name", "filename"):
                 if key in loose.params and ("(" in loose.params[key] or key not in self.params):
@@ -262,13 +274,18 @@ class Structured:
                 match = _SECTION.fullmatch(name)
                 if match and (match[2] or match[3]):
                     parts = sections.setdefault(match[1], {})
-                    self._once(match[1], parts.setdefault(int(match[2] or 0), (value, bool(match[3])))[0], value)
+                    number, section = int(match[2] or 0), (value, bool(match[3]))
+                    self._once(match[1], parts.setdefault(number, section)[0], value)
+                    if self._last:
+                        parts[number] = section
                     continue
             if name == "boundary" and not quoted and value.split() != [value]:
                 # A blank cannot stand in a boundary without quotes (RFC 2046 §5.1.1).
                 self._doubt("bad_parameter")
                 value = value.split()[0] if value.split() else ""
             self._once(name, plain.setdefault(name, value), value)
+            if self._last:
+                plain[name] = value
         else:
             self.problems.append("limit_parameters")
             self._doubt("limit_parameters")
@@ -278,6 +295,8 @@ class Structured:
             # RFC 2231 §3: sections count from 0 and come in any order. Where both forms are given, this one is meant.
             if name in plain and name == "boundary":
                 self._once(name, plain[name], "")
+                if self._last:
+                    continue
             self._join(name, parts)
 
     def _once(self, name: str, first: str, value: str) -> None:

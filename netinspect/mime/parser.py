@@ -194,6 +194,9 @@ class MimeParser:
             self._suspects()
             if isinstance(found, Delimiter):
                 # The part ended before its blank line; the body, if there is one, is looked for from here.
+                if found.start > start:
+                    self._context.anomaly("delimiter_in_header", self._base + found.start + 1)
+                    self._context.doubtful = True
                 return self._described(start, found.start + 1, found.start + 1, blank_line=False)
             if found is not None and end < 0:
                 self._searched = found.start
@@ -293,6 +296,11 @@ class MimeParser:
             # RFC 5322 §4.2 allows it, programs differ on whether the header ends there.
             context.anomaly("blank_continuation", self._base + start)
             self._doubt("blank_continuation")
+        if parsed.hidden:
+            context.anomaly("hidden_field", self._base + start)
+            self._doubt("hidden_field")
+        if parsed.mark:
+            context.anomaly("byte_order_mark", self._base + start)
         if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
             # RFC 5322 §2.3 forbids it; to some programs a CR alone is a line end.
             context.anomaly("bare_cr", self._base + start)

@@ -17,7 +17,8 @@ class Part:
 
     `path` is `1` for the message; the n-th part of a multipart adds `.n`, a nested message adds `.1`. What stands
     outside the parts is named: `1.preamble`, `1.epilogue`, `1.2.header` (lines in a header that are no fields),
-    `1.2.uu1` (a uuencoded file in a text), `1.rest` (beyond a limit).
+    `1.2.uu1` (a file encoded in a text: uuencode, yEnc, BinHex), `1.rest` (beyond a limit). `1.2~b`, `1.2~c` are
+    other readings of what stands there.
 
     `content_type` is lower case (`text/plain` when none is given, RFC 2045 §5.2), `disposition` is `attachment`,
     `inline`, another word or `""`. `encoding` is the Content-Transfer-Encoding as it was read: `7bit`, `8bit`,
@@ -39,7 +40,11 @@ class Part:
     """Multiparts and messages around it."""
     offset: int = 0
     """Octets of the message before its body; of the enclosing encoded body for what was found inside one."""
+    length: int = 0
+    """Octets of its body as it stands in the message."""
     doubts: tuple[str, ...] = ()
+    other_names: tuple[str, ...] = ()
+    """File names that other programs read out of the same header, where their endings differ."""
 
 
 @dataclass(slots=True)
@@ -71,3 +76,8 @@ class Leaf:
     def size(self) -> int:
         """Decoded octets."""
         return self.content.size
+
+
+def reading_path(path: str, number: int) -> str:
+    """Path of the `number`-th other reading (from 1) of what stands at `path`: `1.2~b`, `1.2~c`, ..., `1.2~27`."""
+    return f"{path}~{chr(97 + number)}" if number < 26 else f"{path}~{number + 1}"

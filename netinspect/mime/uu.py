@@ -178,6 +178,20 @@ class UuScanner:
         self._name = None
 
 
+def bare_lines(text: bytes) -> bytes:
+    """Lines of data without `begin`; empty when one of them is no such line."""
+    out: list[bytes] = []
+    for line in text.split(b"\n", _STEPS)[:_STEPS]:
+        line = line.rstrip(b"\r")
+        if not line or line in (b"end", b"`"):
+            continue
+        data = _line(line, strict=True)
+        if data is None:
+            return b""
+        out.append(data)
+    return b"".join(out)
+
+
 def _full_lines(run: bytes) -> bytes:
     if b"\r" in run:
         run = run.replace(b"\r", b"")

@@ -29,4 +29,4 @@ class Decision:
     @property
     def delivers(self) -> bool:
         """Whether the message goes on to the server."""
-        return self.action in ("accept", "tag", "disarm")
+        return self.action in ("accept", "tag")

@@ -7,7 +7,8 @@ from typing import Literal
 
 from netinspect.anomaly import Anomaly
 from netinspect.files.artifact import Artifact
-from netinspect.scan.contract import Finding, Unscanned
+from netinspect.policy.coverage import Coverage
+from netinspect.scan.contract import EngineState, Finding, Unscanned
 
 Zone = Literal["external", "internal"]
 
@@ -59,3 +60,20 @@ class Facts:
     findings: tuple[Finding, ...] = ()
     unscanned: tuple[Unscanned, ...] = ()
     anomalies: tuple[Anomaly, ...] = field(default=())
+    headers: tuple[tuple[str, bytes], ...] = ()
+    """The fields of the message's header in their order: names as they came, values raw with their folds. Bounded by
+    `header_bytes` and `header_count`; nobody decodes them before a rule asks."""
+    coverage: Coverage | None = None
+    """How much was looked at; `None` where there is no message."""
+    engines: tuple[EngineState, ...] = ()
+    """The engines that looked."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found (severity 3 is information) in a message that was wholly covered."""
+        return (
+            self.coverage is not None
+            and self.coverage.complete
+            and not self.unscanned
+            and all(finding.severity == 3 for finding in self.findings)
+        )

@@ -44,3 +44,17 @@ class Examination:
     findings: tuple[Finding, ...] = ()
     unscanned: tuple[Unscanned, ...] = ()
     anomalies: tuple[Anomaly, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """An engine that is on, as it stands on record.
+
+    `signatures` names the version of what it looks for (clamd: number of the daily database), `signature_age` is the
+    age of that in days. `None` where an engine has no such thing or does not say.
+    """
+
+    name: str
+    version: str = ""
+    signatures: str = ""
+    signature_age: int | None = None

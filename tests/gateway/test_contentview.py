@@ -26,7 +26,7 @@ from netinspect.gateway.show import KEY, SHOWN
 from netinspect.samples import mails
 from tests.gateway.mitm import ROOT, configuration, flows_of, free_port, program, send
 
-SECRET = "correct-horse-battery"
+CREDENTIAL = "correct-horse-battery"
 STRANGER = "alice@outside.example"
 
 
@@ -170,15 +170,17 @@ def test_under_mitmweb_no_credential_is_shown_saved_or_logged(auth_server: int, 
     with program("mitmweb", tmp_path, port, *options(config, web_port), "--set", "proxy_debug=true") as running:
         with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
             client.ehlo()
-            assert client.docmd("AUTH PLAIN " + base64.b64encode(f"\0bob\0{SECRET}".encode()).decode())[0] == 250
+            assert client.docmd("AUTH PLAIN " + base64.b64encode(f"\0bob\0{CREDENTIAL}".encode()).decode())[0] == 250
             assert client.docmd("AUTH LOGIN")[0] == 334
             assert client.docmd(base64.b64encode(b"bob").decode())[0] == 334
-            assert client.docmd(base64.b64encode(SECRET.encode()).decode())[0] == 235
+            assert client.docmd(base64.b64encode(CREDENTIAL.encode()).decode())[0] == 235
         web = Web(web_port)
         [flow] = web.json("/flows")
         shown = json.dumps(web.json(f"/flows/{flow['id']}/messages/content/Auto.json"))
         assert "AUTH PLAIN" in shown
         assert "AUTH LOGIN" in shown
+        assert shown.count("a line that may hold a credential") == 2
         everything = shown.encode() + web.raw("/flows/dump") + running.log_file.read_bytes()
-        for form in (SECRET.encode(), base64.b64encode(SECRET.encode()), base64.b64encode(f"\0bob\0{SECRET}".encode())):
-            assert form not in everything
+        for plain in (CREDENTIAL, f"\0bob\0{CREDENTIAL}"):
+            assert plain.encode() not in everything
+            assert base64.b64encode(plain.encode()) not in everything

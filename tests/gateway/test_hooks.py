@@ -60,10 +60,10 @@ def test_the_hooks_come_in_order_for_each_message_of_a_session() -> None:
     assert play.asked == ["smtp_session", *a_message, *a_message]
 
 
-def test_a_message_with_bdat_is_asked_for_in_message_and_verdict() -> None:
+def test_a_message_with_bdat_is_asked_for_in_the_same_hooks() -> None:
     play = Play().greet().envelope()
     play.client(b"BDAT %d LAST\r\n" % len(BODY) + BODY)
-    assert play.asked == ["smtp_session", "smtp_message", "smtp_verdict"]
+    assert play.asked == ["smtp_session", "smtp_envelope", "smtp_message", "smtp_verdict"]
 
 
 def test_a_decision_in_the_session_hook_ends_the_session_before_the_server_hears_of_it() -> None:
@@ -74,9 +74,17 @@ def test_a_decision_in_the_session_hook_ends_the_session_before_the_server_hears
 
 def test_a_decision_in_the_envelope_hook_stands_in_place_of_354() -> None:
     play = deciding(hooks.SmtpEnvelopeHook, LATER)().greet().envelope()
-    assert message(play).startswith(b"451 4.7.1 Later\r\n")
+    assert play.client(b"DATA\r\n") == b"451 4.7.1 Later\r\n"
     assert b"DATA" not in play.to_server
     assert play.verdicts()[0]["rules"] == ["mine"]
+    assert play.closed == []
+
+
+def test_a_decision_in_the_envelope_hook_refuses_a_message_that_came_in_chunks_unjudged() -> None:
+    play = deciding(hooks.SmtpEnvelopeHook, LATER)().greet().envelope()
+    assert play.client(b"BDAT %d LAST\r\n" % len(BODY) + BODY) == b"451 4.7.1 Later\r\n"
+    assert play.to_server == b"RSET\r\n"
+    assert "smtp_message" not in play.asked
 
 
 @pytest.mark.parametrize("kind", [hooks.SmtpMessageHook, hooks.SmtpVerdictHook])
@@ -129,3 +137,16 @@ def test_a_decision_about_one_message_does_not_reach_the_next() -> None:
     play.client(RCPT)
     play.server(b"250 ok\r\n")
     assert message(play) == b"250 queued\r\n"
+
+
+@pytest.mark.parametrize("wrong", [Decision("reject", "no code was given"), Decision("quarantine", "nothing is kept")])
+@pytest.mark.parametrize("kind", [hooks.SmtpEnvelopeHook, hooks.SmtpMessageHook, hooks.SmtpVerdictHook])
+def test_a_decision_whose_code_would_acknowledge_a_lost_message_is_a_refusal(
+    kind: type[commands.StartHook], wrong: Decision
+) -> None:
+    play = deciding(kind, wrong)().greet().envelope()
+    told = play.client(b"DATA\r\n")
+    if told.startswith(b"354"):
+        told = play.client(BODY + b".\r\n")
+    assert told.startswith(b"550 5.7.1" if wrong.action == "reject" else b"451 ")
+    assert b"DATA" not in play.to_server

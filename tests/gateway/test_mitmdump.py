@@ -1,4 +1,4 @@
-"""The real mitmdump with addons/smtp_gateway.py: sessions over loopback, replies, records, and what the server heard."""
+"""The real mitmdump with addons/smtp_gateway.py: sessions over loopback, records, and what the server heard."""
 
 from __future__ import annotations
 
