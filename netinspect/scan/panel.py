@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Protocol
 
 from netinspect.anomaly import Anomaly
@@ -23,9 +24,10 @@ from netinspect.scan.cache import ExaminationCache, Key, rebase
 from netinspect.scan.clamd import ClamdEngine
 from netinspect.scan.clamd_session import Spooled
 from netinspect.scan.clamd_wire import Outcome
-from netinspect.scan.contract import Examination, Finding, Unscanned
+from netinspect.scan.contract import EngineState, Examination, Finding, Unscanned
 from netinspect.scan.gate import ByteGate
 from netinspect.scan.hashes import HashLists
+from netinspect.scan.plaintext import PlainText
 from netinspect.scan.pool import LeafRequest
 
 log = logging.getLogger(__name__)
@@ -93,7 +95,9 @@ class Panel:
         workers: unpacking, office and rules, in child processes.
         clamd: `None` is off.
         hashes: `None` is off.
+        plain: answers for plain texts without a worker; `None`: the workers are always asked.
         work_bytes: octets of big contents in work at once.
+        worker_engines: what the workers look with, by name and version.
     """
 
     def __init__(
@@ -103,16 +107,22 @@ class Panel:
         clamd: ClamdEngine | None = None,
         hashes: HashLists | None = None,
         *,
+        plain: PlainText | None = None,
         work_bytes: int = WORK_BYTES,
+        worker_engines: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.clamd = clamd
         self.hashes = hashes
         self.cache = ExaminationCache(limits.cache_entries)
         self._limits = limits
         self._workers = workers
+        self._plain = plain
         self._gate = ByteGate(work_bytes)
         self._in_work: dict[Key, asyncio.Future[Examination]] = {}
         self._watch: asyncio.Task[None] | None = None
+        self._worker_engines = tuple(worker_engines)
+        self._engines: tuple[EngineState, ...] = ()
+        self._engines_of: tuple[object, ...] = ()
         self._loop: asyncio.AbstractEventLoop
 
     @property
@@ -121,6 +131,31 @@ class Panel:
         if self.clamd is None:
             return self._workers.fingerprint
         return f"{self._workers.fingerprint}|{self.clamd.fingerprint}"
+
+    @property
+    def engines(self) -> tuple[EngineState, ...]:
+        """The engines that are on; the same object until one of them, its signatures or the day changes."""
+        now = (self._workers.fingerprint, self.clamd and self.clamd.version, len(self.hashes or ()), date.today())
+        if now != self._engines_of:
+            self._engines_of = now
+            self._engines = tuple(self._states())
+        return self._engines
+
+    def _states(self) -> Iterator[EngineState]:
+        # The rules' and the other engines' digests are in one fingerprint: what it changes with is what they look for.
+        digest = hashlib.blake2b(self._workers.fingerprint.encode(), digest_size=6).hexdigest()
+        for name, version in self._worker_engines:
+            yield EngineState(name, version, digest if name == "rules" else "")
+        if self.clamd is not None:
+            health = self.clamd.health
+            age = health["signature_age"]
+            database = health["database"]
+            yield EngineState(
+                "clamd", str(health["version"] or ""), str(database) if database else "",
+                age if isinstance(age, int) else None,
+            )  # fmt: skip
+        if self.hashes is not None:
+            yield EngineState("hashes", "", f"{len(self.hashes)} entries")
 
     async def start(self) -> None:
         """Start the engines. Raises `EngineError` where one cannot be built; a clamd that is down is no reason."""
@@ -225,7 +260,7 @@ class Panel:
                     if self.clamd is not None:
                         for job in jobs:
                             scans.append(self._submit(self.clamd, job.leaf))
-                    examined = await self._ask_workers(jobs)
+                    examined = self._look_at_texts(jobs) or await self._ask_workers(jobs)
                     for scan in scans:
                         if not scan.done():
                             await scan
@@ -256,6 +291,17 @@ class Panel:
             failed: asyncio.Future[Outcome] = self._loop.create_future()
             failed.set_result((Unscanned("clamd", "fault", leaf.sha256),))
             return failed
+
+    def _look_at_texts(self, jobs: list[_Job]) -> list[Examination]:
+        """The answers where all contents are plain texts with nothing in them; else none, and the workers are asked."""
+        answers: list[Examination] = []
+        if self._plain is not None:
+            for job in jobs:
+                answer = self._plain.examine(job.leaf)
+                if answer is None:
+                    return []
+                answers.append(answer)
+        return answers
 
     async def _ask_workers(self, jobs: list[_Job]) -> list[Examination] | str:
         """The workers' answers, or why there are none."""
