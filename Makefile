@@ -1,6 +1,7 @@
 # make demo    the main job on loopback, no root, nothing to prepare
 # make test    what the tests need (Debian packages: as root), then all tests
 # make lint    ruff, mypy --strict, import-linter
+# make fuzz TARGET=mime SECONDS=60   one target of tests/fuzz under atheris
 # make bench   measurements: a table, compared with the targets
 # PYTHON=/path/to/python3 chooses the interpreter; otherwise the newest supported one is found.
 
@@ -13,7 +14,10 @@ export PYTHON PYTEST_ARGS
 TEST_PACKAGES = clamav-daemon iproute2 iputils-ping libio-socket-inet6-perl nftables openssl postfix procps swaks tcpdump
 BENCH_PACKAGES = clamav-daemon clamsmtp postfix
 
-.PHONY: help demo venv test test-all lint format bench clean
+TARGET ?= mime
+SECONDS ?= 60
+
+.PHONY: help demo venv test test-all lint format fuzz bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -46,11 +50,17 @@ format:
 	@scripts/venv $(VENV) dev
 	$(VENV)/bin/ruff check --fix .
 
+# atheris is for this only: it stays out of the environment.
+fuzz:
+	@scripts/venv $(VENV) test
+	@test -d .fuzz/lib || $(VENV)/bin/python -m pip install -q --no-deps --target .fuzz/lib atheris==3.1.0
+	PYTHONPATH=.fuzz/lib $(VENV)/bin/python -m tests.fuzz $(TARGET) $(SECONDS)
+
 bench:
 	@scripts/debian-packages $(BENCH_PACKAGES)
 	@scripts/venv $(VENV) test
 	@$(VENV)/bin/python -m tests.bench
 
 clean:
-	rm -rf .venv .venv-3.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build
+	rm -rf .venv .venv-3.* .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -48,7 +48,7 @@ def inspector_of(settings: Settings) -> Inspector:
     """
     spool = Path(settings.spool.directory) if settings.spool.directory else None
     if spool is not None and not spool.is_dir():
-        raise EnvironmentFault("there is no such folder", place=str(spool), remedy="make it or set directory in [spool]")
+        raise EnvironmentFault("is no folder", place=str(spool), remedy="make it or set directory in [spool]")
     return Inspector(
         settings.limits,
         panel_of(settings),

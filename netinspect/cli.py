@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import ipaddress
 import logging
 import os
 import sys
@@ -24,6 +25,7 @@ Inspects mail at the edge of a network: every message is held, judged, and then 
   netinspect firewall show            the packet-filter rules for this configuration
   netinspect gateway                  run the gateway
   netinspect scan mail.eml            judge a mail or a file
+  netinspect policy test mail.eml     which rule decides about it, and why
 """
 
 EPILOG = """\
@@ -144,6 +146,18 @@ def _parser() -> argparse.ArgumentParser:
         "files", nargs="+", metavar="FILE", help="a mail, any other file, or a folder; - reads standard input"
     )
     scan.add_argument("--json", action="store_true", help="event records, one JSON object a line")
+    policy = add("policy", _policy, "show which rule decides about mails or files, and why", POLICY_HELP)
+    policy.add_argument("action", choices=("test",))
+    policy.add_argument("files", nargs="+", metavar="FILE", help="a mail, a file, a folder; - reads standard input")
+    policy.add_argument("--policy", metavar="OTHER.toml", help="show what this configuration would change")
+    policy.add_argument("--json", action="store_true", help="one JSON object a file")
+    policy.add_argument("--zone", choices=("external", "internal"), default="external", help="suppose this zone")
+    policy.add_argument("--client", metavar="ADDRESS", type=_address, default="0.0.0.0", help="suppose this client")  # noqa: S104
+    policy.add_argument("--helo", metavar="NAME", default="", help="suppose this HELO")
+    policy.add_argument("--mail-from", metavar="ADDRESS", default="", help="suppose this envelope sender")
+    policy.add_argument("--rcpt", metavar="ADDRESS", action="append", default=[], help="and a recipient; repeatable")
+    policy.add_argument("--authenticated", action="store_true", help="suppose that the client logged in")
+    policy.add_argument("--tls", action="store_true", help="suppose that the session is encrypted")
     firewall = add("firewall", _firewall, "packet-filter rules for this configuration", FIREWALL_HELP)
     firewall.add_argument("action", choices=("show", "apply", "remove"))
     firewall.add_argument("--commands", action="store_true", help="show: the routing commands instead of the rules")
@@ -172,6 +186,13 @@ a folder all files are judged. The lines below a file: its parts, "!" what was f
 
 Exit status: 0 all accepted, all looked at, and nothing found but for information (severity 3); 1 something found, or
 not all of it could be looked at; 2 a file could not be read.
+"""
+
+POLICY_HELP = """\
+The engines look at each file once, then the rules are asked in their order; the first that holds decides. A file has no
+connection: zone, client and envelope are what the options say. With --policy the rules of a second configuration judge
+the same findings. Of the rules that do not hold, those of the file are shown; with -v the built-in ones too.
+Exit status: 0 done, 1 the second configuration would change something, 2 a file could not be read.
 """
 
 FIREWALL_HELP = """\
@@ -230,6 +251,24 @@ def _scan(options: argparse.Namespace) -> int:
     from netinspect.scanfiles import run
 
     return run(_settings(options), options.files, as_json=options.json, out=sys.stdout, err=sys.stderr)
+
+
+def _policy(options: argparse.Namespace) -> int:
+    from netinspect import policytest
+
+    supposed = policytest.Supposed(
+        options.zone, options.client, options.helo, options.mail_from, tuple(options.rcpt), options.authenticated,
+        options.tls,
+    )  # fmt: skip
+    other = config.load(Path(options.policy), {}) if options.policy else None
+    return policytest.run(
+        _settings(options), options.files, other=other, supposed=supposed, as_json=options.json,
+        all_rules=options.verbose, out=sys.stdout, err=sys.stderr,
+    )  # fmt: skip
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.ip_address(text))
 
 
 def _firewall(options: argparse.Namespace) -> int:

@@ -66,8 +66,8 @@ def cases() -> list[Case]:
 
 def run(out: TextIO) -> int:
     """Run the demo; 0 when every session came out as it should, else 1."""
-    out.write("netinspect demo: a gateway on loopback with an external and an internal listener,\n")
-    out.write("a mail server behind it, and a client that sends good and bad mails through it\n")
+    out.write("netinspect demo: on loopback a gateway with an external and an internal\n")
+    out.write("listener, a mail server behind it, and good and bad mails sent through it\n")
     with tempfile.TemporaryDirectory(prefix="netinspect-demo-") as folder, DemoServer() as server:
         ports = {"external": _free_port(), "internal": _free_port()}
         records = Path(folder) / "events.json"
@@ -85,7 +85,7 @@ def run(out: TextIO) -> int:
     if failed:
         out.write(f"\nNOT as it should be: {'; '.join(failed)}\n")
         return 1
-    out.write("\nAll as it should be: nothing harmful reached the server, nothing harmless was lost.\n")
+    out.write("\nAll as it should be: nothing harmful arrived, nothing harmless was lost.\n")
     return 0
 
 
@@ -192,7 +192,7 @@ def _last_rule(records: Path) -> str:
 
 def _table(results: list[tuple[Case, Outcome]], out: TextIO) -> None:
     """Two lines a session, so that it fits into 80 columns."""
-    rows = [("", "what was sent", "reached the server", "rule", "ms added")]
+    rows = [("", "what was sent", "reached the server", "rule", "   ms")]
     rows += [
         (
             "ok" if outcome.ok else "NO",
@@ -203,7 +203,8 @@ def _table(results: list[tuple[Case, Outcome]], out: TextIO) -> None:
         )
         for case, outcome in results
     ]
-    told = ["  listener: what the client was told"]
+    heading = "  listener: what the client was told"
+    told = [f"{heading:{WIDTH - len('okadded')}}added"]
     told += [f"  {case.zone}: {outcome.told}" for case, outcome in results]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     out.write("\n")

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from netinspect.config import HostPort, Settings
 from netinspect.errors import ConfigError
+from netinspect.files import sevenzip
 
 OLD_SIGNATURES = 7
 """Days. ClamAV publishes daily; freshclam's own warning comes at 7."""
@@ -37,6 +38,7 @@ _LIBRARIES = (
     ("pyclamd", "pyclamd", ""),
     ("oletools", "oletools", ""),
     ("yara-x", "yara_x", ""),
+    ("pikepdf", "pikepdf", ""),
     ("pybase64", "pybase64", ""),
     ("uvloop", "uvloop", "asyncio's own loop is used, which costs about a third more CPU a session"),
 )
@@ -57,6 +59,7 @@ def checks(settings: Settings) -> list[Check]:
     return [
         _python(),
         *_libraries(),
+        _archives(),
         _clamd(settings),
         *_directories(settings),
         *_listeners(settings),
@@ -84,6 +87,16 @@ def _libraries() -> Iterator[Check]:
                 yield Check(distribution, True, f"not here: {without}")
             else:
                 yield Check(distribution, False, str(error), f"pip install {distribution}, or `make demo` once")
+
+
+def _archives() -> Check:
+    library = sevenzip.library()
+    if library is None:
+        return Check(
+            "archives", False, "7-Zip's library is not here: mail with 7z, rar, cab, iso and the like gets a 451",
+            "pip install pybit7z",
+        )  # fmt: skip
+    return Check("archives", True, f"7-Zip {library.version}")
 
 
 def _clamd(settings: Settings) -> Check:

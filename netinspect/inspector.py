@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from netinspect.anomaly import Anomaly
 from netinspect.files.artifact import Artifact
@@ -24,6 +25,8 @@ from netinspect.identity.zone import Identity
 from netinspect.limits import Limits
 from netinspect.mime.parser import MimeParser
 from netinspect.mime.part import Leaf, Part
+from netinspect.mime.readings import ambiguous, other_readings
+from netinspect.policy.coverage import cover, uncovered
 from netinspect.policy.decision import Decision
 from netinspect.policy.facts import EnvelopeFacts, Facts, MailFacts, SessionFacts
 from netinspect.policy.rules import Policy, decide
@@ -34,6 +37,8 @@ from netinspect.spool import Spool, SpoolBudget
 
 EARLY = 65_536
 """Leaves of this size and more are given to the engines while the rest of the message still arrives."""
+AGAIN_ASIDE = 262_144
+"""Ambiguous messages above this size are read again in a thread: it may take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Inspection:
     """One message on its way in. The spool holds it as it came, dot-unstuffed."""
 
     __slots__ = (
+        "_again",
         "_anomalies",
         "_bare",
         "_closed",
@@ -99,6 +105,7 @@ class Inspection:
         self._early: dict[int, asyncio.Task[list[Examination]]] = {}
         self._envelope = EnvelopeFacts()
         self._anomalies: tuple[Anomaly, ...] = ()
+        self._again = False
         self._failed = ""
         self._bare = False
         self._users = 0
@@ -164,13 +171,29 @@ class Inspection:
             try:
                 self.spool.flush()
                 self._leaves.extend(self._parser.close())
+                if ambiguous(self._parser, self._leaves):
+                    self._again = self.spool.size > AGAIN_ASIDE
+                    if not self._again:
+                        self._leaves.extend(other_readings(self._parser, self._leaves, self.spool))
             except OSError as error:
                 self._failed = f"spool: {error.strerror or error}"
-        self._anomalies = (*anomalies, *self._parser.anomalies)
+        self._anomalies = anomalies
+
+    async def _read_again(self) -> None:
+        """The other readings of a big message, in a thread: they cost too much for the loop."""
+        self._again = False
+        try:
+            found = await asyncio.to_thread(other_readings, self._parser, tuple(self._leaves), self.spool)
+        except OSError as error:
+            self._failed = f"spool: {error.strerror or error}"
+        else:
+            self._leaves.extend(found)
 
     async def judge(self) -> Judgement:
         """Wait for the engines and let the policy decide."""
         with self.in_use():
+            if self._again:
+                await self._read_again()
             rest = [leaf for at, leaf in enumerate(self._leaves) if at not in self._early]
             examined = await self._inspector.panel.examine(rest) if rest else []
             answers = iter(examined)
@@ -196,7 +219,7 @@ class Inspection:
     def _facts(self, results: Sequence[Examination], unscanned: tuple[Unscanned, ...] = ()) -> Facts:
         findings: list[Finding] = []
         missing: list[Unscanned] = list(unscanned)
-        anomalies = list(self._anomalies)
+        anomalies = [*self._anomalies, *self._parser.anomalies]
         artifacts: list[Artifact] = []
         for result in results:
             artifacts += result.artifacts
@@ -208,13 +231,25 @@ class Inspection:
         if self._failed:
             missing.append(Unscanned("spool", self._failed))
         for leaf in self._leaves:
-            if leaf.undecoded:
+            if leaf.why:
                 _doubts(leaf, findings, missing)
         summary = self._parser.mail
         attachments = tuple([leaf.name for leaf in self._leaves if leaf.name and not leaf.text])
         mail = MailFacts(attachments=attachments)
         if summary is not None:
             mail = MailFacts(summary.from_, summary.to, summary.subject, summary.message_id, attachments)
+        engines = self._inspector.panel.engines
+        if results or not self._leaves:
+            coverage = cover(
+                artifacts,
+                missing,
+                undecoded=[(leaf.path, ", ".join(leaf.why)) for leaf in self._leaves if leaf.undecoded],
+                passed=[(one.detail, "on the allow list") for one in anomalies if one.kind == "allow_listed"],
+                scanned=bool(engines),
+            )
+        else:
+            reason = unscanned[0].reason if unscanned else "not judged"
+            coverage = uncovered(len(self._leaves), sum(leaf.size for leaf in self._leaves), reason)
         return Facts(
             session=self.session,
             envelope=self._envelope,
@@ -223,6 +258,9 @@ class Inspection:
             findings=tuple(findings),
             unscanned=tuple(missing),
             anomalies=tuple(anomalies),
+            headers=tuple(self._parser.root.headers.fields),
+            coverage=coverage,
+            engines=engines,
         )
 
     def close(self) -> None:
@@ -260,13 +298,19 @@ class Inspection:
         self._leaves.clear()
 
 
+# Two programs take different files out of this message; or the file comes from elsewhere, or in pieces.
+_SERIOUS = frozenset({"readings_differ", "partial", "external_body"})
+
+
 def _doubts(leaf: Leaf, findings: list[Finding], missing: list[Unscanned]) -> None:
     """A part that may be read in another way is a finding; one that was left unread at a limit was not looked at."""
     for why in leaf.why:
         if why.startswith("limit"):
             missing.append(Unscanned("mime", why, leaf.sha256))
         else:
-            findings.append(Finding("mime", f"mime.{why.replace('_', '-')}", "ambiguous-mime", 3, leaf.sha256))
+            signature = f"mime.{why.replace('_', '-')}"
+            severity: Literal[2, 3] = 2 if why in _SERIOUS else 3
+            findings.append(Finding("mime", signature, "ambiguous-mime", severity, leaf.sha256, leaf.path))
 
 
 def flow_id_of(source: tuple[str, int], destination: tuple[str, int]) -> int:

@@ -48,6 +48,8 @@ class Limits:
     """Nesting of multiparts and messages; deeper parts are kept as one unread leaf. Postfix: 100."""
     mime_parts: int = 10_000
     """Parts of one message."""
+    mime_readings: int = 256
+    """Contents that other readings of an ambiguous message add to those of the first. Ordinary messages have none."""
     name_length: int = 1024
     """Characters of a file name that are kept."""
 
@@ -68,7 +70,7 @@ class Limits:
     unpack_time: float = 10.0
     """CPU seconds for the unpacking and the look at one leaf's tree; less than `worker_cpu`, which kills."""
     password_tries: int = 150
-    """Passwords tried on all that is encrypted in one leaf. One costs up to 0.1 s (7-Zip's and RAR's key derivation)."""
+    """Passwords tried on all that is encrypted in one leaf. One costs up to 0.1 s (key derivation)."""
 
     # --- workers ----------------------------------------------------------------------------------------------
     worker_memory: int = 268_435_456

@@ -10,6 +10,7 @@ secret: neither AUTH exchanges nor message text get into facts.
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ from netinspect.files.artifact import Artifact
 from netinspect.policy.conditions import unscanned_text
 from netinspect.policy.decision import Decision
 from netinspect.policy.facts import EnvelopeFacts, Facts, MailFacts, SessionFacts
-from netinspect.scan.contract import Finding
+from netinspect.scan.contract import EngineState, Finding
 
 Record = dict[str, Any]
 
@@ -188,7 +189,7 @@ def _anomaly(anomaly: Anomaly) -> Record:
 
 
 def _verdict(facts: Facts, decision: Decision, incident_id: str, reply: str) -> Record:
-    return {
+    verdict: Record = {
         "action": decision.action,
         "reply": _text(reply),
         "reason": _text(decision.reason),
@@ -198,6 +199,36 @@ def _verdict(facts: Facts, decision: Decision, incident_id: str, reply: str) -> 
         "unscanned": list(dict.fromkeys(_text(unscanned_text(entry)) for entry in facts.unscanned)),
         "zone": facts.session.zone,
     }
+    coverage = facts.coverage
+    if coverage is not None:
+        verdict["clean"] = facts.clean
+        verdict["coverage"] = {
+            "parts": coverage.parts,
+            "bytes": coverage.bytes,
+            "decoded": coverage.decoded,
+            "decoded_bytes": coverage.decoded_bytes,
+            "scanned": coverage.scanned,
+            "scanned_bytes": coverage.scanned_bytes,
+            "skipped": [{"path": _text(one.path), "reason": _text(one.reason)} for one in coverage.skipped],
+        }
+        verdict["engines"] = _engines(facts.engines)
+    return verdict
+
+
+@functools.lru_cache(8)
+def _engines(engines: tuple[EngineState, ...]) -> list[Record]:
+    """The same for every message until an engine changes; nobody changes what is given."""
+    made: list[Record] = []
+    for engine in engines:
+        record: Record = {"name": engine.name}
+        if engine.version:
+            record["version"] = engine.version
+        if engine.signatures:
+            record["signatures"] = engine.signatures
+        if engine.signature_age is not None:
+            record["signature_age"] = engine.signature_age
+        made.append(record)
+    return made
 
 
 def _text(text: str) -> str:

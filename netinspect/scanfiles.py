@@ -109,7 +109,9 @@ async def _run(
             most = 2 * settings.scan.workers if is_regular(item) else 0
             while len(work) > most:
                 worst = max(worst, await finish_one())
-            work.append((item, asyncio.create_task(_judge(inspector, item))))
+            if item == "-" and sys.stdin.isatty():
+                progress.say("reads what is typed; Ctrl-D at the start of a line ends it")
+            work.append((item, asyncio.create_task(judge_path(inspector, item))))
             if not most:
                 worst = max(worst, await finish_one())
         while work:
@@ -123,7 +125,8 @@ async def _run(
     return worst
 
 
-async def _judge(inspector: Inspector, name: str) -> Judgement | Failure:
+async def judge_path(inspector: Inspector, name: str) -> Judgement | Failure:
+    """Judge the file of that name; `-` is standard input."""
     try:
         if name == "-":
             return await judge_file(inspector, name, sys.stdin.buffer)

@@ -228,7 +228,7 @@ def test_file_policy_defaults_false_leaves_only_the_rules_of_the_file() -> None:
             "[[policy.rule]]\nname = 'a'\naction = 'reject'\n[policy.rule.when]\nzone='external'\nsevrity_max=1\n",
             ':6: [policy.rule.when] there is no key "sevrity_max"; did you mean "severity_max"?',
         ),
-        ("[[policy.rule]]\nname='a'\naction='reject'\nwhen='true'\n", ":4: [[policy.rule]] when must be a table"),
+        ("[[policy.rule]]\nname='a'\naction='reject'\nwhen=3\n", ":4: [[policy.rule]] when must be a table or an exp"),
         (
             "[[policy.rule]]\nname='a'\naction='reject'\nwhen={ category = [] }\n",
             ":4: [policy.rule.when] category must not be empty",

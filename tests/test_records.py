@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import logging
@@ -19,9 +20,9 @@ from hypothesis import strategies as st
 from netinspect.anomaly import Anomaly
 from netinspect.errors import EnvironmentFault
 from netinspect.files.artifact import Artifact, Hashes
-from netinspect.policy import Decision, EnvelopeFacts, Facts, MailFacts, SessionFacts
+from netinspect.policy import Coverage, Decision, EnvelopeFacts, Facts, MailFacts, SessionFacts, Skipped
 from netinspect.records import RecordWriter, serialize, session_records, timestamp, transaction_records
-from netinspect.scan.contract import Finding, Unscanned
+from netinspect.scan.contract import EngineState, Finding, Unscanned
 
 NOW = datetime(2026, 11, 22, 5, 0, 0, 123456, tzinfo=UTC)
 SESSION = SessionFacts("external", "198.51.100.9", 40000, "192.0.2.1", 25, flow_id=42, helo="mx.example.net")
@@ -102,6 +103,26 @@ def test_a_refused_mail_is_on_record_with_all_its_evidence() -> None:
         "unscanned": ["office: timeout", "clamd: gone"],
         "zone": "external",
     }
+
+
+def test_a_verdict_says_how_much_was_looked_at_and_by_whom() -> None:
+    clamd = EngineState("clamd", "ClamAV 1.4.6", "27000", 3)
+    engines = (clamd, EngineState("rules", "1.23.0", "4e97"), EngineState("x"))
+    coverage = Coverage(2, 168, 1, 100, 1, 100, (Skipped("1.2/\udcff", "truncated"),))
+    made = make(dataclasses.replace(FACTS, coverage=coverage, engines=engines))[-1]["verdict"]
+    assert made["clean"] is False
+    assert made["coverage"] == {
+        "parts": 2, "bytes": 168, "decoded": 1, "decoded_bytes": 100, "scanned": 1, "scanned_bytes": 100,
+        "skipped": [{"path": "1.2/?", "reason": "truncated"}],
+    }  # fmt: skip
+    assert made["engines"] == [
+        {"name": "clamd", "version": "ClamAV 1.4.6", "signatures": "27000", "signature_age": 3},
+        {"name": "rules", "version": "1.23.0", "signatures": "4e97"},
+        {"name": "x"},
+    ]
+    whole = make(Facts(SESSION, EnvelopeFacts(), MailFacts(), coverage=Coverage(1, 5, 1, 5, 1, 5)))[-1]["verdict"]
+    assert (whole["clean"], whole["coverage"]["skipped"], whole["engines"]) == (True, [], [])
+
 
 
 def test_a_mail_without_header_has_an_empty_email_object() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 
+from netinspect.config import library
 from netinspect.config.grammar import ExpressionError, Node, parse, text_value
 
 TRUTH, TEXT, NUMBER, NULL = "truth", "text", "number", "null"
@@ -72,8 +73,8 @@ _MACROS = frozenset({"exists", "all", "exists_one", "filter", "map"})
 
 @dataclass(slots=True)
 class Checked:
-    """A right expression. `facts` are the facts it speaks of, each with the fields that it asks for; `nesting` is how deep
-    the lists of a mail are walked in each other."""
+    """A right expression. `facts` are the facts it speaks of, each with the fields that it asks for; `nesting` is how
+    deep the lists of a mail are walked in each other."""
 
     source: str
     facts: dict[str, set[str]] = field(default_factory=dict)
@@ -102,14 +103,12 @@ def shown(kind: str) -> str:
 
 def _compile(source: str) -> None:
     """Let the library have the last word: what it will not take must not come out when mail comes."""
-    import cel  # half a second, and only for a file that has an expression
-
     try:
-        cel.compile(source)
+        library.load().compile(source)
     except ValueError as error:
         text = str(error).partition("ERROR: ")[2] or str(error)
         place, _, rest = text.partition(": ")
-        _, line, column = (place.split(":") + ["1", "1"])[:3] if place.startswith("<input>") else ("", "1", "1")
+        _, line, column = [*place.split(":"), "1", "1"][:3] if place.startswith("<input>") else ("", "1", "1")
         lines = source.split("\n")[: int(line) - 1]
         at = sum(len(text) + 1 for text in lines) + int(column) - 1
         raise ExpressionError(rest.split("\n")[0] or text.split("\n")[0], min(at, len(source))) from None
@@ -318,10 +317,8 @@ def _network_problem(text: str) -> str:
 
 
 def _regex_problem(pattern: str) -> str:
-    import cel
-
     try:
-        cel.evaluate("''.matches(p)", {"p": pattern})
+        library.load().evaluate("''.matches(p)", {"p": pattern})
     except (RuntimeError, ValueError) as error:
         lines = [line.strip() for line in str(error).split("\n")]
         reason = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[-1])

@@ -1,4 +1,4 @@
-"""The grammar of a rule's expression (CEL, the Common Expression Language): a text → a tree in which every node knows its place.
+"""The grammar of a rule's expression (CEL, the Common Expression Language): a text → a tree with places.
 
 The library that evaluates expressions tells no places of what is wrong in their meaning; this tree is what
 `netinspect.config.expression` checks. It takes what a rule needs: no maps, no octet strings, no messages.
@@ -29,7 +29,9 @@ _TOKEN = re.compile(
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
     r"|(?P<sign>\|\||&&|[=!<>]=|[-+*/%!<>?:.,()\[\]{}])"
 )
-_ESCAPE = re.compile(r"\\(?:[abfnrtv\\?\"'`]|x[0-9a-fA-F]{2}|X[0-9a-fA-F]{2}|[0-3][0-7]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})")
+_ESCAPE = re.compile(
+    r"\\(?:[abfnrtv\\?\"'`]|[xX][0-9a-fA-F]{2}|[0-3][0-7]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"
+)
 _PLAIN_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _RELATIONS = frozenset({"==", "!=", "<", "<=", ">", ">=", "in"})
 

@@ -109,7 +109,8 @@ class When:
             except ValueError:
                 raise FieldError("client", f'"{network}" is no address or network', 'write "192.0.2.0/24"') from None
         if self.cel:
-            from netinspect.config.expression import ExpressionError, check  # brings the library for expressions
+            from netinspect.config.expression import check  # brings the library for expressions
+            from netinspect.config.grammar import ExpressionError
 
             try:
                 check(self.cel)
@@ -164,16 +165,37 @@ class RuleSettings:
             raise FieldError("reset", "goes with drop only", 'write action = "drop" or remove it')
 
 
+_SUSPICIOUS = ("external-template", "embedded-object", "dde", "archive-limit")
+"""What a careful reader wants to be warned of, where a rule above it has not decided."""
+
+_AMBIGUOUS = ("ambiguous-mime",)
+_ELSEWHERE = ("mime.partial", "mime.external-body")
+
 DEFAULT_RULES = (
     RuleSettings("spoof", "drop", When(category=("spoof",), zone="external"), 550, "5.7.1"),
     RuleSettings("smuggling", "reject", When(smuggling=True), 550, "5.5.2"),
-    # Malware stands before unscanned: what is known to be infected is refused for good, whatever else was not seen.
+    # What is known to be harmful stands before unscanned: it is refused for good, whatever else was not seen.
     RuleSettings("malware", "reject", When(category=("malware",), severity_max=1), 550, "5.7.1"),
+    RuleSettings("exploit", "reject", When(category=("exploit",), severity_max=2), 550, "5.7.1"),
     RuleSettings("macro-autoexec", "reject", When(category=("macro-replication", "macro-autoexec")), 550, "5.7.1"),
+    RuleSettings("program", "reject", When(category=("banned-type",), severity_max=2), 550, "5.7.1"),
+    RuleSettings("disguised", "reject", When(category=("disguised-type",), severity_max=2), 550, "5.7.1"),
+    RuleSettings("loads-by-itself", "reject", When(category=_SUSPICIOUS, severity_max=1), 550, "5.7.1"),
+    # The rest of such a message comes from somewhere else, where nobody here can look.
+    RuleSettings("not-all-of-it", "reject", When(category=_AMBIGUOUS, signature=_ELSEWHERE), 550, "5.6.0"),
+    RuleSettings("ambiguous", "reject", When(category=_AMBIGUOUS, severity_max=2, zone="external"), 550, "5.6.0"),
+    # Nobody can look into what is closed, today or tomorrow: to defer it would only refuse it after days. It is marked,
+    # as long as that is all that was not seen.
+    RuleSettings("encrypted", "tag", When(category=("encrypted",), unscanned_reason=("*encrypted*",))),
     # The sender keeps the mail and tries again: nothing passes unseen and nothing is lost.
     RuleSettings("unscanned", "tempfail", When(unscanned=True), 451, "4.7.1"),
     RuleSettings("macro", "tag", When(category=("macro", "macro-suspicious", "xlm-macro"))),
     RuleSettings("malware-doubtful", "tag", When(category=("malware",))),
+    RuleSettings("suspicious", "tag", When(category=_SUSPICIOUS, severity_max=2)),
+    # Severity 3 is what was opened with a password, but for clamd, which has none to try.
+    RuleSettings("closed", "tag", When(category=("encrypted",), severity_max=2)),
+    RuleSettings("closed-to-clamd", "tag", When(category=("encrypted",), engine=("clamd",))),
+    RuleSettings("ambiguous-clean", "tag", When(category=_AMBIGUOUS, zone="external")),
 )
 """Stand behind the rules of a file unless it says `defaults = false`."""
 

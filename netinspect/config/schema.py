@@ -93,9 +93,9 @@ class GatewaySettings:
     keep_client_address: bool = False
     """The server sees the client's own address (IP_TRANSPARENT; needs CAP_NET_ADMIN and `netinspect firewall`)."""
     hostname: str = field(default_factory=_own_name)
-    """The gateway's own name in its own replies. Default: this machine's name."""
+    """The name in front of the gateway's own 421 replies (RFC 5321 §4.2.3). Default: this machine's name."""
     banner: str = ""
-    """Text of the 220 greeting; empty: the server's own greeting is shown."""
+    """Text of the 220 greeting, a host name first (RFC 5321 §4.2); empty: the server's own greeting is shown."""
     connect_timeout: float = 10.0
     """Seconds to reach the server."""
     command_timeout: float = 300.0

@@ -33,6 +33,11 @@ _STREAM_LIKE: Final = frozenset({"zstd", "z", "lzma", "mslz", "swf", "vhd", "vhd
 _SUFFIXES: Final = {"zstd": ".zst", "z": ".Z", "lzma": ".lzma"}
 
 
+def load() -> None:
+    """Load the library."""
+    sevenzip.library()
+
+
 def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -> Iterator[Member]:
     """Yield what is in `data`.
 
@@ -64,8 +69,11 @@ def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -
     raise Damaged("not opened")
 
 
-def leftovers(data: bytes, wanted: Callable[[Item], bool], budget: Budget, report: Report) -> Iterator[Member]:
-    """Yield the members of a zip that are `wanted`: encrypted, or of a method that Python has not."""
+def leftovers(data: bytes, wanted: Callable[[Item, int], bool], budget: Budget, report: Report) -> Iterator[Member]:
+    """Yield the members of a zip that are `wanted`: encrypted, or of a method that Python has not.
+
+    `wanted` is asked with each entry and the number of all.
+    """
     library = sevenzip.library()
     if library is None:
         report.could_not("unknown compression method")
@@ -111,10 +119,14 @@ def _image(library: sevenzip.Library, data: bytes, budget: Budget, report: Repor
     """A disc image may hold three directories of its files: ISO 9660's, Joliet's, UDF's. Programs differ in which
     they show, so all are read, and what is in more than one of them is given once."""
     readings = [("iso", data)]
-    joliet = data.find(b"\x02CD001\x01", 0x8000, 0x10000)
-    if joliet >= 0 and joliet % 2048 == 0:
-        # 7-Zip prefers Joliet: without the descriptor it reads the other one.
-        readings.append(("iso", data[:joliet] + b"\x03" + data[joliet + 1 :]))
+    others = [at for at in range(0x8000, 0x10000, 2048) if data[at : at + 6] == b"\x02CD001"]
+    if others:
+        # 7-Zip prefers a supplementary descriptor (Joliet's): without them it reads the primary one.
+        primary = bytearray(data)
+        for at in others:
+            primary[at] = 255  # the end of the descriptors (ECMA-119 8.3)
+        readings.append(("iso", bytes(primary)))
+        del primary
     if data.find(b"NSR0", 0x8000, 0x40000) >= 0:
         readings.append(("udf", data))
     seen: set[tuple[int, int]] = set()
@@ -139,7 +151,7 @@ def _opened(
     form: str,
     budget: Budget,
     report: Report,
-    wanted: Callable[[Item], bool] | None,
+    wanted: Callable[[Item, int], bool] | None,
 ) -> Iterator[Member]:
     password: str | None = None
     try:
@@ -154,7 +166,7 @@ def _opened(
             raise OverBudget("archive_members")
         items = archive.items()
         if wanted is not None:
-            items = [item for item in items if wanted(item)]
+            items = [item for item in items if wanted(item, len(archive))]
         open_ones = [item for item in items if password is not None or not item.encrypted]
         closed = [item for item in items if password is None and item.encrypted]
         yield from _taken(archive, open_ones, len(data), budget, report, closed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,11 +22,12 @@ class Member:
 
 Trait = Literal[
     "password",
-    "package", "link", "attachment", "javascript", "autorun", "launch", "submit", "smuggled",
+    "package", "link", "attachment", "javascript", "autorun", "launch", "smuggled",
 ]  # fmt: skip
 """What an unpacker saw and only it can see: `password` a member that a password opened, `package` a file wrapped in
-an OLE object or a notebook, `link` one that stands somewhere else, `attachment` a file in a PDF, `javascript`, `autorun`
-(an action when it is opened), `launch` and `submit` actions of a PDF, `smuggled` a file made by a script."""
+an OLE object or a notebook, `link` one that stands somewhere else, `attachment` a file in a PDF, `javascript`,
+`autorun` (an action when it is opened), `launch` (an action that starts a program), `smuggled` a file made by a script.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,25 @@ class Damaged(Exception):
 
 
 class Budget:
-    """What all archives in one leaf may cost together. `passwords` are tried on what is encrypted, in their order."""
+    """What all archives in one leaf may cost together. `passwords` gives what is tried on the encrypted, in order."""
 
-    __slots__ = ("_end", "limits", "members", "octets", "passwords", "tries")
+    __slots__ = ("_end", "_passwords", "_words", "limits", "members", "octets", "tries")
 
-    def __init__(self, limits: Limits, passwords: Sequence[str] = ()) -> None:
+    def __init__(self, limits: Limits, passwords: Callable[[], Sequence[str]] = tuple) -> None:
         self.limits = limits
         self.members = limits.archive_members
         self.octets = limits.archive_bytes
-        self.passwords = list(passwords)
         self.tries = limits.password_tries
+        self._passwords = passwords
+        self._words: list[str] | None = None
         self._end = time.process_time() + limits.unpack_time
+
+    @property
+    def passwords(self) -> list[str]:
+        """To try; found only when somebody asks, for most mails have nothing encrypted."""
+        if self._words is None:
+            self._words = list(dict.fromkeys(self._passwords()))
+        return self._words
 
     def check_time(self) -> None:
         """Raise OverBudget when the CPU time is used up."""

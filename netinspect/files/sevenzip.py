@@ -13,17 +13,28 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import io
 import itertools
 import uuid
 from collections.abc import Callable, Sequence
-from ctypes import POINTER, Structure, c_int32, c_int64, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import Structure, c_int32, c_uint16, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-_S_OK, _S_FALSE = 0, 1
-_E_ABORT, _E_NOINTERFACE, _E_INVALIDARG, _E_OUTOFMEMORY = -0x7FFFBFFC, -0x7FFFBFFE, -0x7FF8FFA9, -0x7FF8FFF2
+from netinspect.files.callbacks import (
+    E_OUTOFMEMORY,
+    IN_ARCHIVE,
+    OPEN_CALLBACK,
+    OPEN_TABLE,
+    PASSWORD,
+    S_OK,
+    SET_PROPERTIES,
+    Asker,
+    Extracted,
+    Input,
+    Object,
+    Output,
+)  # fmt: skip
 
 _PATH, _IS_DIR, _SIZE, _PACKED, _SOLID, _ENCRYPTED, _METHOD = 3, 6, 7, 8, 13, 15, 22
 _VERSION, _INTERFACE = 1, 0  # NModulePropID
@@ -70,234 +81,6 @@ class _Variant(Structure):
     _fields_ = (("kind", c_uint16), ("reserved", c_uint16 * 3), ("value", c_uint64))
 
 
-def _iid(group: int, number: int) -> bytes:
-    return uuid.UUID(f"23170f69-40c1-278a-0000-00{group:02x}00{number:02x}0000").bytes_le
-
-
-_UNKNOWN = uuid.UUID("00000000-0000-0000-c000-000000000046").bytes_le
-_IN_STREAM, _SEQ_IN, _SEQ_OUT = _iid(3, 3), _iid(3, 1), _iid(3, 2)
-_OPEN_CALLBACK, _EXTRACT_CALLBACK, _PROGRESS, _PASSWORD = _iid(6, 0x10), _iid(6, 0x20), _iid(0, 5), _iid(5, 0x10)
-_IN_ARCHIVE, _SET_PROPERTIES = _iid(6, 0x60), _iid(6, 0x03)
-
-# --- our objects, which the library calls ----------------------------------------------------------------------------
-
-_living: dict[int, Any] = {}
-"""Our objects by the address the library knows them by."""
-
-_QUERY = ctypes.CFUNCTYPE(c_int32, c_void_p, c_void_p, POINTER(c_void_p))
-_COUNT = ctypes.CFUNCTYPE(c_uint32, c_void_p)
-_READ = ctypes.CFUNCTYPE(c_int32, c_void_p, c_void_p, c_uint32, POINTER(c_uint32))
-_SEEK = ctypes.CFUNCTYPE(c_int32, c_void_p, c_int64, c_uint32, POINTER(c_uint64))
-_TWO = ctypes.CFUNCTYPE(c_int32, c_void_p, c_void_p, c_void_p)
-_TOTAL = ctypes.CFUNCTYPE(c_int32, c_void_p, c_uint64)
-_DONE = ctypes.CFUNCTYPE(c_int32, c_void_p, c_void_p)
-_STREAM = ctypes.CFUNCTYPE(c_int32, c_void_p, c_uint32, POINTER(c_void_p), c_int32)
-_NUMBER = ctypes.CFUNCTYPE(c_int32, c_void_p, c_int32)
-_TEXT = ctypes.CFUNCTYPE(c_int32, c_void_p, POINTER(c_void_p))
-
-
-@_QUERY
-def _query(this: int, iid: int, out: Any) -> int:
-    wanted = ctypes.string_at(iid, 16)
-    answer = _living[this].interfaces().get(wanted, 0)
-    out[0] = answer or None
-    return _S_OK if answer else _E_NOINTERFACE
-
-
-@_COUNT
-def _reference(this: int) -> int:
-    return 1  # we hold them ourselves until the archive is closed
-
-
-@_READ
-def _read(this: int, target: int, size: int, done: Any) -> int:
-    stream = _living[this]
-    count = max(0, min(size, stream.size - stream.at))
-    if count:
-        ctypes.memmove(target, stream.address + stream.at, count)
-        stream.at += count
-    if done:
-        done[0] = count
-    return _S_OK
-
-
-@_SEEK
-def _seek(this: int, offset: int, origin: int, position: Any) -> int:
-    stream = _living[this]
-    at = offset + (0, stream.at, stream.size)[origin] if origin < 3 else -1
-    if at < 0:
-        return _E_INVALIDARG
-    stream.at = at
-    if position:
-        position[0] = at
-    return _S_OK
-
-
-@_TWO
-def _progress_of_open(this: int, files: int, octets: int) -> int:
-    return _S_OK
-
-
-@_TOTAL
-def _total(this: int, total: int) -> int:
-    return _S_OK
-
-
-@_DONE
-def _completed(this: int, done: int) -> int:
-    return _S_OK
-
-
-@_READ
-def _write(this: int, source: int, size: int, done: Any) -> int:
-    if done:
-        done[0] = size
-    return int(_living[this].write(source, size))
-
-
-@_STREAM
-def _get_stream(this: int, index: int, out: Any, mode: int) -> int:
-    out[0] = _living[this].begin(index) if mode == 0 else None
-    return _S_OK
-
-
-@_NUMBER
-def _prepare(this: int, mode: int) -> int:
-    return _S_OK
-
-
-@_NUMBER
-def _result(this: int, result: int) -> int:
-    return int(_living[this].end(result))
-
-
-@_TEXT
-def _ask_password(this: int, out: Any) -> int:
-    asker = _living[this]
-    asker.asked = True
-    if asker.password is None:
-        return _E_ABORT
-    out[0] = asker.library.text(asker.password)
-    return _S_OK
-
-
-def _table(*functions: Any) -> Any:
-    return (c_void_p * len(functions))(*(ctypes.cast(function, c_void_p) for function in functions))
-
-
-_IN_TABLE = _table(_query, _reference, _reference, _read, _seek)
-_OUT_TABLE = _table(_query, _reference, _reference, _write)
-_OPEN_TABLE = _table(_query, _reference, _reference, _progress_of_open, _progress_of_open)
-_EXTRACT_TABLE = _table(_query, _reference, _reference, _total, _completed, _get_stream, _prepare, _result)
-_PASSWORD_TABLE = _table(_query, _reference, _reference, _ask_password)
-
-
-class _Object:
-    """What the library sees is one pointer, to the table."""
-
-    def __init__(self, table: Any, *iids: bytes) -> None:
-        self._pointer = c_void_p(ctypes.addressof(table))
-        self.here = ctypes.addressof(self._pointer)
-        self._iids = dict.fromkeys((_UNKNOWN, *iids), self.here)
-        _living[self.here] = self
-
-    def interfaces(self) -> dict[bytes, int]:
-        return self._iids
-
-    def also(self, iid: bytes, other: _Object) -> None:
-        """Answer for another interface with another object."""
-        self._iids[iid] = other.here
-
-    def forget(self) -> None:
-        _living.pop(self.here, None)
-
-
-class _Input(_Object):
-    def __init__(self, data: bytes) -> None:
-        super().__init__(_IN_TABLE, _IN_STREAM, _SEQ_IN)
-        self._data = data
-        self.address = ctypes.cast(ctypes.c_char_p(data), c_void_p).value or 0
-        self.size = len(data)
-        self.at = 0
-
-
-class _Asker(_Object):
-    def __init__(self, library: Library, password: str | None) -> None:
-        super().__init__(_PASSWORD_TABLE, _PASSWORD)
-        self.library = library
-        self.password = password
-        self.asked = False
-
-
-@dataclass(slots=True)
-class Extracted:
-    """One member as it came out. `over` is true when it was bigger than its room: `data` is empty then."""
-
-    index: int
-    data: bytes
-    result: int
-    over: bool
-
-
-class _Output(_Object):
-    """Takes the members of one call; `rooms` says how many octets each may have."""
-
-    def __init__(self, rooms: dict[int, int], total: int) -> None:
-        super().__init__(_EXTRACT_TABLE, _EXTRACT_CALLBACK, _PROGRESS)
-        self._sink = _Object(_OUT_TABLE, _SEQ_OUT)
-        _living[self._sink.here] = self
-        self._rooms = rooms
-        self._left = total
-        self._index = -1
-        self._buffer = io.BytesIO()
-        self._size = 0
-        self.exhausted = False
-        self.members: list[Extracted] = []
-
-    def begin(self, index: int) -> int | None:
-        if index not in self._rooms:
-            return None
-        self._index, self._size = index, 0
-        self._buffer = io.BytesIO()
-        return self._sink.here
-
-    def write(self, source: int, size: int) -> int:
-        self._left -= size
-        if self._left < 0:
-            self.exhausted = True
-            return _E_ABORT
-        room = self._rooms[self._index]
-        if self._size <= room:
-            self._size += size
-            if self._size > room:
-                self._buffer = io.BytesIO()
-            else:
-                try:
-                    self._buffer.write(ctypes.string_at(source, size))
-                except MemoryError:  # an exception cannot pass through the library
-                    self.exhausted = True
-                    self._buffer = io.BytesIO()
-                    return _E_OUTOFMEMORY
-        return _S_OK
-
-    def end(self, result: int) -> int:
-        if self._index >= 0:
-            over = self._size > self._rooms[self._index]
-            if not self.exhausted:
-                # Shares the buffer's octets as long as nobody writes: no copy.
-                self.members.append(Extracted(self._index, self._buffer.getvalue(), result, over))
-            self._index = -1
-            self._buffer = io.BytesIO()
-        return _S_OK
-
-    def forget(self) -> None:
-        _living.pop(self._sink.here, None)
-        super().forget()
-
-
-# --- the library's objects, which we call ----------------------------------------------------------------------------
-
-
 def _method(this: int, slot: int, *types: Any) -> Callable[..., int]:
     table = c_void_p.from_address(this).value or 0
     address = c_void_p.from_address(table + slot * ctypes.sizeof(c_void_p)).value or 0
@@ -316,10 +99,10 @@ class Archive:
         """
         self._library = library
         self._this = library.create(FORMATS[form])
-        self._input = _Input(data)
-        self._asker = _Asker(library, password)
-        callback = _Object(_OPEN_TABLE, _OPEN_CALLBACK)
-        callback.also(_PASSWORD, self._asker)
+        self._input = Input(data)
+        self._asker = Asker(library, password)
+        callback = Object(OPEN_TABLE, OPEN_CALLBACK)
+        callback.also(PASSWORD, self._asker)
         opened = False
         try:
             self._one_thread(form)
@@ -327,9 +110,9 @@ class Archive:
             code = _method(self._this, 3, c_void_p, c_void_p, c_void_p)(
                 self._input.here, ctypes.addressof(start), callback.here
             )
-            opened = code == _S_OK
+            opened = code == S_OK
             if not opened:
-                raise CannotOpen("memory" if code == _E_OUTOFMEMORY else "damaged archive", encrypted=self._asker.asked)
+                raise CannotOpen("memory" if code == E_OUTOFMEMORY else "damaged archive", encrypted=self._asker.asked)
         finally:
             callback.forget()
             if not opened:
@@ -338,7 +121,7 @@ class Archive:
     def _one_thread(self, form: str) -> None:
         """No threads: a worker may start none, and they would multiply the memory."""
         pointer = c_void_p()
-        iid = ctypes.create_string_buffer(_SET_PROPERTIES, 16)
+        iid = ctypes.create_string_buffer(SET_PROPERTIES, 16)
         if _method(self._this, 0, c_void_p, c_void_p)(ctypes.addressof(iid), ctypes.addressof(pointer)):
             return
         setter = pointer.value or 0
@@ -366,7 +149,7 @@ class Archive:
     def __len__(self) -> int:
         count = c_uint32()
         code = _method(self._this, 5, c_void_p)(ctypes.addressof(count))
-        return count.value if code == _S_OK else 0
+        return count.value if code == S_OK else 0
 
     def items(self) -> list[Item]:
         """All entries that are files."""
@@ -388,7 +171,7 @@ class Archive:
 
     def _property(self, get: Callable[..., int], index: int, which: int) -> str | int | None:
         variant = _Variant()
-        if get(index, which, ctypes.addressof(variant)) != _S_OK:
+        if get(index, which, ctypes.addressof(variant)) != S_OK:
             return None
         return self._library.value(variant)
 
@@ -398,8 +181,8 @@ class Archive:
         Gives what came out, and whether all could be tried. What came out of one with a result other than OK is what
         could be read of it.
         """
-        output = _Output(rooms, total)
-        output.also(_PASSWORD, self._asker)
+        output = Output(rooms, total)
+        output.also(PASSWORD, self._asker)
         try:
             indices = sorted(rooms)
             array = (c_uint32 * len(indices))(*indices)
@@ -408,7 +191,7 @@ class Archive:
             )
         finally:
             output.forget()
-        return output.members, code == _S_OK and not output.exhausted
+        return output.members, code == S_OK and not output.exhausted
 
     @property
     def asked(self) -> bool:
@@ -438,7 +221,7 @@ class Library:
         """A new reader of one format; an address."""
         of_class = uuid.UUID(f"23170f69-40c1-278a-1000-000110{number:02x}0000").bytes_le
         pointer = c_void_p()
-        code = self._lib.CreateObject(of_class, _IN_ARCHIVE, ctypes.byref(pointer))
+        code = self._lib.CreateObject(of_class, IN_ARCHIVE, ctypes.byref(pointer))
         if code or not pointer.value:
             raise CannotOpen("unknown format")
         return pointer.value

@@ -58,24 +58,20 @@ class _Reader:
         self._budget = budget
         self._report = report
         self._ranges: list[tuple[int, int]] = []
-        self._strange = False
 
     def read(self, infos: list[zipfile.ZipInfo]) -> Iterator[Member]:
         report, budget = self._report, self._budget
-        closed = False
-        for info in infos:
+        left: set[int] = set()
+        for index, info in enumerate(infos):
             budget.take_member()
             local = _Local.at(self._view, info.header_offset)
             if local is not None:
                 start = local.start
                 self._ranges.append((info.header_offset, start + info.compress_size))
-            if info.is_dir() and not info.file_size:
+            if info.filename.endswith("/") and not info.file_size:
                 continue
-            if info.flag_bits & _ENCRYPTED:
-                closed = True
-                continue
-            if info.compress_type not in _OURS:
-                self._strange = True
+            if info.flag_bits & _ENCRYPTED or info.compress_type not in _OURS:
+                left.add(index)
                 continue
             try:
                 if local is None:
@@ -96,9 +92,23 @@ class _Reader:
                 report.could_not(over.reason)
             except (Damaged, NotImplementedError, *ERRORS):
                 report.could_not("damaged archive")
-        if closed or self._strange:
-            yield from archives.leftovers(self._data, _is_left, budget, report)
+        if left:
+            yield from self._leftovers(left, len(infos))
         yield from self._gaps()
+
+    def _leftovers(self, left: set[int], total: int) -> Iterator[Member]:
+        asked = 0
+
+        def wanted(item: Item, count: int) -> bool:
+            nonlocal asked
+            # The library keeps the directory's order. Where it sees another number of entries its own word must do.
+            take = item.index in left if count == total else _is_left(item)
+            asked += take
+            return take
+
+        yield from archives.leftovers(self._data, wanted, self._budget, self._report)
+        if asked < len(left):
+            self._report.could_not("damaged archive")
 
     def _other_reading(
         self, info: zipfile.ZipInfo, local: _Local, content: bytes, part: bool
@@ -225,7 +235,8 @@ class _Local:
                 raise OverBudget(limit)
             budget.spend(len(packed))
             return bytes(packed)
-        content, _ = inflate(*reversed(_method(self.method, packed)), budget, partial=True)  # type: ignore[misc]
+        start, stream = _method(self.method, packed)
+        content, _ = inflate(stream, start, budget, partial=True)
         return content
 
 

@@ -89,6 +89,7 @@ class Holding:
     def _ask(self) -> None:
         self._flow.envelope = self._layer.session.envelope
         self._flow.decision = None
+        self._flow.judgement = None  # of the message before
         self.stage = Stage.ASKING
         if self._layer.services.wanted(hooks.SmtpEnvelopeHook.name):
             self._layer.hook(hooks.SmtpEnvelopeHook(self._flow))

@@ -382,9 +382,23 @@ class SmtpLayer(layer.Layer):
         """Say a last word if there is one, and close both sides."""
         if self.closed:
             return
-        if reply is not None and not self.client_gone:
-            self._told.append(reply.raw)
+        # A command that gets our 421 instead of an answer, or errors without end: also without a transaction on record.
+        refused = self.greeted and (reply is replies.TOO_MANY_ERRORS or self._owes(reply))
+        before = self._transactions
+        if refused:
+            self.session_facts()  # while it is known what the client said
+        if reply is not None:
+            reply = replies.signed(reply, self.settings.hostname)
+            if not self.client_gone:
+                self._told.append(reply.raw)
         self.close_both(replies.text_of(reply))
+        if refused and self._transactions == before:
+            why = self.flow.metadata.get("error", "too many errors")
+            self.services.record_failure(self.flow, why, replies.text_of(reply))
+
+    def _owes(self, reply: smtp.Reply | None) -> bool:
+        ours = reply in (replies.SERVER_LOST_421, replies.TIMEOUT, replies.TOO_MUCH)
+        return ours and self.client_side.unanswered
 
     def close_both(self, reply: str = "") -> None:
         """Close both sides, and put on record what was under way."""

@@ -103,8 +103,9 @@ class Listening:
         if not transport.get_extra_info("peername"):
             transport.abort()  # it has sent a reset already
             return
-        if len(self._sessions) >= self._services.settings.gateway.max_sessions:
-            transport.write(replies.BUSY.raw)
+        settings = self._services.settings.gateway
+        if len(self._sessions) >= settings.max_sessions:
+            transport.write(replies.signed(replies.BUSY, settings.hostname).raw)
             transport.close()
             return
         destination = self.listener.upstream

@@ -38,6 +38,8 @@ NO_TLS = make(454, "4.7.0", "TLS not available")
 UNKNOWN = make(500, "5.5.2", "Command not recognized")
 NOT_IMPLEMENTED = make(502, "5.5.1", "Command not implemented")
 
+LAST_WORDS = (NO_SERVER, SERVER_LOST_421, SHUTTING_DOWN, BUSY, TIMEOUT, TOO_MUCH, TOO_MANY_ERRORS)
+
 UNJUDGED = Decision("tempfail", "no judgement was made", 451, "4.7.0", "Try again later", rules=("fail-safe",))
 """When no addon gave a decision: the sender keeps the mail."""
 
@@ -59,6 +61,17 @@ ERRORS = {
     "bad_chunk_size": make(501, "5.5.4", "Bad chunk size"),
 }
 SYNTAX = make(501, "5.5.4", "Syntax error")
+
+
+def signed(reply: Reply, hostname: str) -> Reply:
+    """A 421 of ours with our name in front of its text (RFC 5321 §4.2.3), so that the sender's log says who closed.
+
+    Every other reply comes back as it is: one of the server is its own word.
+    """
+    if not any(reply is word for word in LAST_WORDS):
+        return reply
+    enhanced, _, text = reply.lines[0].partition(" ")
+    return make(reply.code, enhanced, f"{hostname} {text}")
 
 
 def for_error(command: Command) -> Reply:

@@ -8,14 +8,16 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from mitmproxy import addonmanager, options
 from mitmproxy import hooks as mitm_hooks
-from mitmproxy import options
 from mitmproxy.addons import core, script
 from mitmproxy.master import Master
 
 from netinspect.config import Settings
+from netinspect.errors import ConfigError
 from netinspect.gateway import memory
 from netinspect.gateway.addon import Judge
 from netinspect.gateway.driver import Driver, Hooks
@@ -34,6 +36,28 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def load_script(master: Master, path: str, place: str) -> None:
+    """Load an addon's file, once and at once.
+
+    Not by mitmproxy's own loader: that one goes on without a script that is broken, follows changes of the file while
+    mail is running, and drops the script when its file goes away. Mail must not pass because a check is missing.
+
+    Raises:
+        ConfigError: it is not there or not sound; the log has the script's own error.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"[gateway] scripts: there is no file {path}", place=place, remedy="mend or remove it")
+    module = script.load_script(path)
+    loaded = False
+    if module is not None:
+        with addonmanager.safecall():
+            master.addons.add(module)
+            master.addons.invoke_addon_sync(module, mitm_hooks.ConfigureHook(set(master.options.keys())))
+            loaded = True
+    if not loaded:
+        raise ConfigError(f"[gateway] scripts: {path} cannot be loaded", place=place, remedy="mend the error above")
+
+
 class Gateway:
     """A running gateway. Use as `async with Gateway(settings) as gateway`."""
 
@@ -48,9 +72,10 @@ class Gateway:
         listeners = listeners_of(self.settings)
         opts = options.Options()
         self.master = Master(opts)
-        self.master.addons.add(core.Core(), script.ScriptLoader(), Judge(self.engines.services))
-        if self.settings.gateway.scripts:
-            opts.update(scripts=list(self.settings.gateway.scripts))
+        self.master.addons.add(core.Core())
+        for path in self.settings.gateway.scripts:
+            load_script(self.master, path, self.settings.source)
+        self.master.addons.add(Judge(self.engines.services))
         try:
             await self.engines.start()
             hooks = Hooks(self.master.addons)

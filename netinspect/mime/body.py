@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from netinspect.mime.describe import DECODED, IDENTITY
-from netinspect.mime.embedded import embedded_files, marks
+from netinspect.mime.embedded import BINHEX, embedded_files
 from netinspect.mime.encodings import Base64Decoder, Decoder, QuotedPrintableDecoder
 from netinspect.mime.headers import file_name
 from netinspect.mime.part import Leaf, Part, reading_path
@@ -21,7 +21,7 @@ _EMPTY: Final = hashlib.sha256().hexdigest()
 # Programs take a uuencoded file out of any text, and a text may call itself anything that is not a file.
 _UU_TYPES: Final = ("text/", "message/")
 _FILES: Final = frozenset({"uuencode", "yenc", "binhex"})  # encodings that frame a file and name it
-_MARK: Final = 16  # longer than any mark of an embedded file
+_MARK: Final = 16  # longer than the mark of a BinHex file
 
 
 class Content:
@@ -65,7 +65,7 @@ class Body:
     octets doubtful.
     """
 
-    __slots__ = ("_content", "_context", "_decoder", "_last", "outside", "part", "why")
+    __slots__ = ("_bare_cr", "_content", "_context", "_decoder", "_last", "outside", "part", "why")
 
     def __init__(self, part: Part, context: Context, *, outside: bool = False) -> None:
         self.part = part
@@ -75,6 +75,7 @@ class Body:
         self._content = Content(context)
         self._decoder: Decoder | None = None
         self._last = b""
+        self._bare_cr = False
         if part.encoding == "base64":
             self._decoder = Base64Decoder()
         elif part.encoding == "quoted-printable":
@@ -84,15 +85,13 @@ class Body:
         """Take the next octets of the body as they stand in the message."""
         part = self.part
         part.length += len(data)
-        if part.encoding != "base64" and not self._context.doubtful and (
-            b"\r--" in data or (self._last and b"\r--" in self._last + data[:2])
-        ):
-            # To some readers a CR alone ends a line: then there may be a delimiter.
-            self._context.doubtful = True
+        if part.depth and part.encoding != "base64":
+            if b"\r--" in data or (self._last and b"\r--" in self._last + data[:2]):
+                # To some readers a CR alone ends a line: then there may be a delimiter.
+                self._bare_cr = True
+            self._last = data[-2:] if len(data) > 1 else (self._last + data)[-2:]
         if self._decoder is not None:
             data = self._decoder.feed(data)
-        else:
-            self._last = data[-2:]
         self._content.write(data)
 
     def discard(self) -> None:
@@ -108,6 +107,9 @@ class Body:
             for kind in sorted(decoder.problems):
                 self.why.append(kind)
                 self._context.anomaly(kind, part.offset)
+        if self._bare_cr:
+            self.why.append("bare_cr")
+            self._context.anomaly("bare_cr", part.offset)
         if self.outside and self._blank():
             self._content.discard()
             return []
@@ -157,10 +159,10 @@ class Body:
         try:
             for chunk in leaf.content.chunks():
                 files.take(scanner.feed(chunk))
-                marked = marked or marks(chunk) or (bool(last) and marks(last + chunk[:_MARK]))
+                marked = marked or BINHEX in chunk or (bool(last) and BINHEX in last + chunk[:_MARK])
                 last = chunk[-_MARK:]
             files.take(scanner.finish())
-            if marked:
+            if marked or scanner.begins:
                 for file in embedded_files(leaf.content.getvalue(), self._context.limits.message_size):
                     files.add(file.name, file.data, broken=file.broken, over=file.over)
             if encoding == "uuencode" and not files.leaves:

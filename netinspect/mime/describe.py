@@ -103,7 +103,7 @@ def describe(part: Part, context: Context, *, digest: bool) -> bytes:
         media = ""
     if name:
         _name(part, name, context)
-    if name or dispositions or len(part.params) > 1:
+    if name or dispositions or (part.params and "charset" not in part.params) or len(part.params) > 1:
         _other_names(part, types, dispositions, media, context)
     encodings = headers.get_all("content-transfer-encoding")
     if encodings:

@@ -2,7 +2,7 @@
 
     for file in embedded_files(text, limit): ...
 
-These are rare, so a text is only handed in whole when it has one of the `marks`.
+These are rare: a text is only handed in whole when "begin" or `BINHEX` stands in it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from netinspect.mime.words import to_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+BINHEX: Final = b"with BinHex 4"
 
 _YBEGIN: Final = re.compile(rb"(?:\A|(?<=\n))=ybegin ([^\r\n]{1,2048})\r?\n(?:=ypart [^\r\n]{0,2048}\r?\n)?")
 _YEND: Final = re.compile(rb"\r?\n=yend([^\r\n]{0,2048})")
@@ -44,11 +46,6 @@ class File:
     data: bytes
     broken: bool
     over: bool = False
-
-
-def marks(text: bytes) -> bool:
-    """Whether there may be such a file in `text`."""
-    return (b"begin" in text and (b"=ybegin " in text or b"begin-base64" in text)) or b"BinHex" in text
 
 
 def embedded_files(text: bytes, limit: int) -> Iterator[File]:

@@ -24,6 +24,9 @@ _NOT_BLANK_NOR_BASE64: Final = bytes(set(_NOT_BASE64) - set(_BLANK))
 # A stray "=" costs one step of Python each. After this many in one body the rest is read as if there were none.
 _PADDINGS: Final = 4096
 
+# A first line that ends within so many octets is no fold: programs fold at 60 and more.
+_HEAD: Final = 52
+
 # Blanks at a line's end are no content (RFC 2045 §6.7 rule 3), but a run that long is nothing a relay appended.
 _RUN: Final = 4096
 _TRAILING: Final = re.compile(rb"(?<![ \t])[ \t]{1,%d}+(?=\r?\n)" % _RUN)
@@ -45,17 +48,19 @@ class Decoder(Protocol):
 
 
 class Base64Decoder:
-    """RFC 2045 §6.8. Problems: `base64_rubbish`, `base64_padding` (missing or misplaced), `base64_after_padding`.
+    """RFC 2045 §6.8. Problems: `base64_rubbish`, `base64_padding` (missing or misplaced), `base64_after_padding`,
+    `base64_lines` (short lines of no whole groups: some programs undo each for itself).
 
     Data that goes on after a complete padding is decoded on as a new sequence, because some mail programs do;
     a lone `=` where none can stand is skipped.
     """
 
-    __slots__ = ("_carry", "_paddings", "_pads", "_pending", "_sealed", "problems")
+    __slots__ = ("_carry", "_head", "_paddings", "_pads", "_pending", "_sealed", "problems")
 
     def __init__(self) -> None:
         self.problems: set[str] = set()
         self._carry = b""  # octets of an unfinished line, not looked at yet
+        self._head = b""
         self._pending = b""  # 0-3 characters of an unfinished quad
         self._pads = 0  # "=" seen behind the pending characters
         self._paddings = 0
@@ -63,6 +68,8 @@ class Base64Decoder:
 
     def feed(self, data: bytes) -> bytes:
         """See `Decoder`."""
+        if len(self._head) < _HEAD:
+            self._head += data[:_HEAD]
         if self._carry:
             data = self._carry + data
             self._carry = b""
@@ -92,6 +99,9 @@ class Base64Decoder:
         """See `Decoder`."""
         out = self._careful(self._carry) if self._carry else b""
         self._carry = b""
+        line, _, rest = self._head[:_HEAD].lstrip().partition(b"\n")
+        if len(line.strip()) & 3 and rest.strip(b"= \t\r\n"):
+            self._problem("base64_lines")
         pending, self._pending = self._pending, b""
         if pending:
             self._problem("base64_padding")

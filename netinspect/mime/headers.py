@@ -21,6 +21,12 @@ _SECTION: Final = re.compile(r"(.+?)(?:\*(\d{1,4}))?(\*)?", re.DOTALL)
 
 _FOLD: Final = b" \t"
 _MARK: Final = b"\xef\xbb\xbf"
+# A DKIM signature lists names of fields with colons between; a field has a value of its kind.
+_HIDDEN: Final = re.compile(
+    rb"[\0-\x20]*+content-(?:type[ \t]*+:[ \t]*+[\w.-]++/|disposition[ \t]*+:[ \t]*+(?:attachment|inline)\b"
+    rb"|transfer-encoding[ \t]*+:[ \t]*+(?:base64|quoted|uu|x-|yenc|binhex|binary|[78]bit))",
+    re.IGNORECASE,
+)
 
 # What nearly every header consists of: spelt as it is spelt nearly always, and without another look.
 _KNOWN: Final = {
@@ -97,6 +103,11 @@ class Headers:
         """All values under `name` (lower case), in their order."""
         return self._index.get(name, [])
 
+    def shorten(self) -> None:
+        """Keep what says something about a part. Thousands of short fields cost many times their octets."""
+        self.fields = [(name, value) for name, value in self.fields if name.lower().startswith("content-")]
+        self._index = {name: values for name, values in self._index.items() if name.startswith("content-")}
+
     def __len__(self) -> int:
         return len(self.fields)
 
@@ -142,7 +153,7 @@ class HeaderBlock:
                 if name:
                     if blank:
                         self.blank = True
-                    elif b":" in line and line.lstrip()[:8].lower() == b"content-":
+                    elif b":" in line and hidden_field(line):
                         self.hidden = True
                     end = offset - 1
                     continue
@@ -177,6 +188,11 @@ class HeaderBlock:
                 name = ""
         if name:
             add(name, block[begin:end].rstrip(b"\r"))
+
+
+def hidden_field(line: bytes) -> bool:
+    """Whether a continuation line says what a MIME field says: a program that does not unfold takes it for one."""
+    return line.lstrip()[:8].lower() == b"content-" and _HIDDEN.match(line) is not None
 
 
 def strip_comments(text: str) -> str:
@@ -255,7 +271,8 @@ class Structured:
         head = head.strip(' \t"')
         if "=" in head:  # `Content-Disposition: filename=x`, the value itself left out
             return "", text
-        return printable(head.split()[0].lower() if head else ""), rest
+        words = head.split()
+        return printable(words[0].lower()) if words else "", rest
 
     def _parameters(self, text: str) -> None:
         sections: dict[str, dict[int, tuple[str, bool]]] = {}

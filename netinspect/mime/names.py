@@ -21,6 +21,10 @@ _FIELDS: Final = ("content-disposition", "content-type")
 _PARAMETER: Final = re.compile(
     r"(?:file)?name[ \\\"']{0,8}(?:\*(\d{1,3}))?(\*)?[ \"']{0,8}=[ \t]*+(\"[^\"]*+\"|[^;]*+)", re.IGNORECASE
 )
+# What nearly every such field looks like: a value, and one name in quotes or bare.
+_USUAL: Final = re.compile(
+    rb"""[^"'*\\(=;]*+(?:;[ \t\r\n]*+(?:file)?name=(?:"[^"'*\\(=?]*+"|[\w.+-]++))?[ \t\r\n]*+;?""", re.IGNORECASE
+)
 _NEXT: Final = re.compile(r";\s*+[\w-]+\**+\d*+\**+\s*+=")
 _CHARSET: Final = re.compile(r"[\w-]*'[\w-]*'")
 _ENDING: Final = re.compile(r"\.(\w{1,10})$", re.ASCII)
@@ -34,6 +38,8 @@ _MANY: Final = 8
 def plain(fields: list[bytes]) -> bool:
     """Whether there is but one way to read a name out of these: one field, nothing but a quoted or a bare value."""
     for raw in fields:
+        if _USUAL.fullmatch(raw):
+            continue
         if b"*" in raw or b"\\" in raw or b"(" in raw or b"'" in raw or raw.count(b'"') % 2:
             return False
         lower = raw.lower()
@@ -58,7 +64,7 @@ def plain(fields: list[bytes]) -> bool:
 
 def ending(name: str) -> str:
     """What stands behind the last dot, lower case, different spellings of one made the same."""
-    match = _ENDING.search(name.strip(" .\"'"))
+    match = _ENDING.search(name.strip(" ."))
     if match is None:
         return ""
     found = match[1].lower()

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # Less than this is not worth a call of the decoder; a delimiter is still seen at once.
 _WORTHWHILE: Final = 16_384
 _SLICE: Final = 65_536
+# Fields of a part that are kept whatever they say; beyond, only those of MIME.
+_FIELDS: Final = 64
 # Encoded messages in encoded messages: each level costs the whole message once more.
 _ENCODED_LEVELS: Final = 8
 
@@ -75,6 +77,11 @@ class MimeParser:
         self._start(Context(limits, new_spool), Part(path="1"), 0)
 
     @classmethod
+    def again(cls, context: Context) -> MimeParser:
+        """A parser for another reading, with an account that says how to read."""
+        return cls._nested(context, Part(path="1"), 0)
+
+    @classmethod
     def _nested(cls, context: Context, root: Part, encoded: int) -> MimeParser:
         parser = cls.__new__(cls)
         parser._start(context, root, encoded)
@@ -100,6 +107,11 @@ class MimeParser:
         self._closed = False
 
     # --- for the caller ---------------------------------------------------------------------------------------
+
+    @property
+    def context(self) -> Context:
+        """The message's account, for those who read it in other ways (`netinspect.mime.readings`)."""
+        return self._context
 
     @property
     def anomalies(self) -> list[Anomaly]:
@@ -317,6 +329,8 @@ class MimeParser:
         self._position = after
         self._searched = after - 1
         boundary = describe(part, context, digest=self._digest)
+        if part is not self.root and len(part.headers) > _FIELDS:
+            part.headers.shorten()
         if junk:
             self._aside(part, "header", junk)
         container = bool(boundary) or (part.content_type in MESSAGES and part.encoding in IDENTITY)
@@ -349,6 +363,7 @@ class MimeParser:
             depth=parent.depth + 1,
             offset=self._base + self._position,
             doubts=parent.doubts,
+            source=parent.source,
         )
         parent.children.append(part)
         self._part = part
@@ -373,7 +388,9 @@ class MimeParser:
             context.anomaly("boundary_after_close", at)
         if found.closing:
             boundaries.close(found.level)
-            self._body_now = Body(self._pseudo(entry.part, "epilogue"), context, outside=True)
+            entry.ends += 1
+            epilogue = "epilogue" if entry.ends == 1 else f"epilogue{entry.ends}"
+            self._body_now = Body(self._pseudo(entry.part, epilogue), context, outside=True)
             self._state = self._body
             return
         entry.parts += 1
@@ -406,7 +423,7 @@ class MimeParser:
             kind = "limit_mime_parts"
             context.anomaly(kind, part.offset)
         else:
-            root = Part(path=f"{part.path}.1", depth=part.depth + 1, doubts=leaf.why)
+            root = Part(path=f"{part.path}.1", depth=part.depth + 1, doubts=leaf.why, source=part.path)
             part.children.append(root)
             nested = MimeParser._nested(context, root, self._encoded + 1)
             try:
@@ -424,8 +441,15 @@ class MimeParser:
         """Make a leaf of octets that no part holds."""
         body = Body(self._pseudo(part, what), self._context, outside=True)
         body.write(data)
+        body.part.length = 0  # it is not what stands at the part's offset
         self._leaves += body.finish()
 
     @staticmethod
     def _pseudo(part: Part, what: str) -> Part:
-        return Part(path=f"{part.path}.{what}", depth=part.depth + 1, offset=part.offset, doubts=part.doubts)
+        return Part(
+            path=f"{part.path}.{what}",
+            depth=part.depth + 1,
+            offset=part.offset,
+            doubts=part.doubts,
+            source=part.source,
+        )

@@ -16,9 +16,9 @@ class Part:
     """One node of the message.
 
     `path` is `1` for the message; the n-th part of a multipart adds `.n`, a nested message adds `.1`. What stands
-    outside the parts is named: `1.preamble`, `1.epilogue`, `1.2.header` (lines in a header that are no fields),
-    `1.2.uu1` (a file encoded in a text: uuencode, yEnc, BinHex), `1.rest` (beyond a limit). `1.2~b`, `1.2~c` are
-    other readings of what stands there.
+    outside the parts is named: `1.preamble`, `1.epilogue` (`1.epilogue2` behind a second closing delimiter),
+    `1.2.header` (lines in a header that are no fields), `1.2.uu1` (a file encoded in a text: uuencode, yEnc, BinHex),
+    `1.rest` (beyond a limit). `1.2~b`, `1.2~c` are other readings of what stands there.
 
     `content_type` is lower case (`text/plain` when none is given, RFC 2045 §5.2), `disposition` is `attachment`,
     `inline`, another word or `""`. `encoding` is the Content-Transfer-Encoding as it was read: `7bit`, `8bit`,
@@ -40,6 +40,8 @@ class Part:
     """Multiparts and messages around it."""
     offset: int = 0
     """Octets of the message before its body; of the enclosing encoded body for what was found inside one."""
+    source: str = ""
+    """Path of the encoded message that `offset` counts in; empty for the message itself."""
     length: int = 0
     """Octets of its body as it stands in the message."""
     doubts: tuple[str, ...] = ()

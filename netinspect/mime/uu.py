@@ -49,10 +49,10 @@ class UuScanner:
     """Finds blocks in a text that comes in any cuts; between `UuBegin` and `UuEnd` come the decoded octets.
 
     A `begin` line with no line of data after it is prose, not a block. `outside` tells that there was text around
-    the blocks, `overflow` that the work was given up at a limit.
+    the blocks, `overflow` that the work was given up at a limit, `begins` that "begin" stands somewhere.
     """
 
-    __slots__ = ("_carry", "_inside", "_middle", "_name", "_steps", "outside", "overflow")
+    __slots__ = ("_carry", "_inside", "_middle", "_name", "_steps", "begins", "outside", "overflow")
 
     def __init__(self) -> None:
         self._carry = b""
@@ -60,6 +60,7 @@ class UuScanner:
         self._inside = False  # UuBegin was given
         self._middle = False  # the next octets go on an overlong line
         self._steps = 0
+        self.begins = False
         self.outside = False
         self.overflow = False
 
@@ -112,6 +113,7 @@ class UuScanner:
             if at < 0:
                 self._around(text, start, stop)
                 return stop
+            self.begins = True
             position = at + 5
             # Position 0 is a line's start: a line that was cut is carried over whole.
             if at and text[at - 1] != 0x0A:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from netinspect.policy.coverage import Coverage, Skipped
 from netinspect.policy.decision import Action, Decision
 from netinspect.policy.facts import EnvelopeFacts, Facts, MailFacts, SessionFacts, Zone
-from netinspect.policy.rules import Policy, decide, reply_text
+from netinspect.policy.rules import Policy, Step, decide, explain, reply_text
 
 __all__ = [
-    "Action", "Decision", "EnvelopeFacts", "Facts", "MailFacts", "Policy", "SessionFacts", "Zone", "decide",
-    "reply_text",
+    "Action", "Coverage", "Decision", "EnvelopeFacts", "Facts", "MailFacts", "Policy", "SessionFacts", "Skipped",
+    "Step", "Zone", "decide", "explain", "reply_text",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ translation, whose stars cannot backtrack into each other, so a sender cannot ma
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import re
 from collections.abc import Callable
@@ -18,20 +19,26 @@ from netinspect.scan.contract import Finding, Unscanned
 Condition = Callable[[Facts], str | None]
 """The reason when the condition holds, else None."""
 
+NO_EVIDENCE = "conditions of the rule hold"
+"""The reason where a rule asks for nothing that was found."""
+
 _Test = Callable[[Facts], bool]
 
 
 def needs_evidence(when: When) -> bool:
     """Whether the conditions can hold only where something was found, malformed or not looked at."""
-    return bool(when.about_finding or when.unscanned or when.anomaly or when.smuggling)
+    return bool(
+        when.about_finding or when.unscanned or when.unscanned_reason or when.anomaly or when.smuggling
+    )
 
 
 def compile_when(when: When) -> Condition:
-    """Compile the conditions of one rule."""
+    """Compile the conditions of one rule, its expression excepted."""
     tests = _circumstances(when)
     finding = _finding_test(when) if when.about_finding else None
     anomaly = _pattern(when.anomaly) if when.anomaly else None
     unscanned = when.unscanned
+    fitting = _pattern(when.unscanned_reason) if when.unscanned_reason else None
     smuggling = when.smuggling
 
     def condition(facts: Facts) -> str | None:
@@ -54,14 +61,55 @@ def compile_when(when: When) -> Condition:
                 return None
             if unscanned:
                 reasons.append(unscanned_text(facts.unscanned[0]))
+        if fitting is not None:
+            # Every reason, not one of them: an engine that is down must not hide behind an encrypted archive.
+            if not facts.unscanned or not all(fitting(unscanned_text(entry)) for entry in facts.unscanned):
+                return None
+            reasons.append(unscanned_text(facts.unscanned[0]))
         if anomaly is not None:
             kind = next((entry.kind for entry in facts.anomalies if anomaly(entry.kind)), None)
             if kind is None:
                 return None
             reasons.append(f"anomaly {kind}")
-        return "; ".join(reasons) or "conditions of the rule hold"
+        return "; ".join(reasons) or NO_EVIDENCE
 
     return condition
+
+
+def first_unmet(when: When, facts: Facts) -> str:
+    """Give the first condition that does not hold, as it is written in the file (for `policy test`); `""`: all hold."""
+    for condition in _each(when):
+        if compile_when(condition)(facts) is None:
+            given = [
+                f"{field.name} = {_shown(getattr(condition, field.name))}"
+                for field in dataclasses.fields(condition)
+                if getattr(condition, field.name) != field.default
+            ]
+            return ", ".join(given)
+    return ""
+
+
+_OF_FINDING = ("category", "severity_max", "engine", "signature")
+
+
+def _each(when: When) -> list[When]:
+    """The conditions one by one; those about a finding stay together."""
+    given = {
+        field.name: getattr(when, field.name)
+        for field in dataclasses.fields(when)
+        if field.name != "cel" and getattr(when, field.name) != field.default
+    }
+    finding = {name: given.pop(name) for name in _OF_FINDING if name in given}
+    groups = [{name: value} for name, value in given.items()]
+    return [When(**group) for group in (*groups, *([finding] if finding else []))]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_shown, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def finding_text(finding: Finding) -> str:

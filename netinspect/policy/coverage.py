@@ -42,6 +42,11 @@ class Coverage:
         return not self.skipped and self.parts == self.decoded == self.scanned
 
 
+def uncovered(parts: int, octets: int, reason: str) -> Coverage:
+    """Nothing of a message was looked at, for one reason."""
+    return Coverage(parts, octets, skipped=(Skipped("", reason),))
+
+
 def cover(
     artifacts: Sequence[Artifact],
     unscanned: Sequence[Unscanned] = (),

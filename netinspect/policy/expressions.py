@@ -18,13 +18,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from netinspect.config import library
 from netinspect.config.expression import FIELDS, check
 from netinspect.mime.words import field_text
 from netinspect.policy.coverage import Coverage
 from netinspect.policy.facts import Facts, MailFacts
 
 STEPS = 250_000
-"""Turns of lists walked in lists; a turn costs about a microsecond, and nothing can stop an expression in its middle."""
+"""Turns of lists walked in lists. One costs about a microsecond, and nothing can stop an expression in its middle."""
+ENTRIES = 50_000
+"""Entries of one list that are made ready, some microseconds each."""
 _HEADER_TEXT = 998
 """Characters of one header field (RFC 5322 §2.1.1 has no longer line)."""
 
@@ -52,8 +55,7 @@ class Expressions:
     """The expressions of one policy."""
 
     def __init__(self, sources: Iterable[str]) -> None:
-        import cel  # half a second and 20 MB: only where a rule has an expression
-
+        cel = library.load()
         self._new_context: Callable[..., Any] = cel.Context
         self._programs: dict[str, tuple[_Program, int]] = {}
         self._facts: dict[str, tuple[str, ...]] = {}
@@ -72,9 +74,13 @@ class Expressions:
         return cls(given) if given else None
 
     def view(self, facts: Facts) -> View:
-        """Make the facts ready."""
+        """Make the facts ready, unless there are too many of them."""
+        lists = (facts.artifacts, facts.findings, facts.unscanned, facts.anomalies, facts.headers)
+        entries = max(map(len, lists))
+        if entries > ENTRIES:
+            return View(None, entries)
         variables = {name: _MAKE[name](facts, fields) for name, fields in self._facts.items()}
-        entries = max((len(value) for value in variables.values() if isinstance(value, list)), default=0)
+        entries = max(_longest(variables.values()), len(facts.headers))
         context = self._new_context(variables, _FUNCTIONS)
         headers = facts.headers
         context.add_function("header", lambda name: _header(headers, name))
@@ -88,6 +94,8 @@ class Expressions:
             ExpressionFault: it has no value for these facts.
         """
         program, nesting = self._programs[source]
+        if view.entries > ENTRIES:
+            raise ExpressionFault(f"a list of {view.entries} entries")
         if nesting > 1 and view.entries**nesting > STEPS:
             raise ExpressionFault(f"lists of {view.entries} entries walked in each other")
         try:
@@ -140,9 +148,10 @@ def _coverage(facts: Facts, fields: tuple[str, ...]) -> dict[str, Any]:
     for name in fields:
         if name == "skipped":
             made[name] = [{"path": _text(one.path), "reason": _text(one.reason)} for one in coverage.skipped]
+        elif name == "complete":
+            made[name] = facts.coverage is not None and coverage.complete  # nothing seen is nothing covered
         else:
-            # Nothing seen is nothing covered.
-            made[name] = getattr(coverage, name) and (name != "complete" or facts.coverage is not None)
+            made[name] = getattr(coverage, name)
     return made
 
 
@@ -188,6 +197,16 @@ _MAKE: dict[str, Callable[[Facts, tuple[str, ...]], Any]] = {
     "anomalies": _entries("anomaly", "anomalies"),
     "coverage": _coverage,
 }
+
+
+def _longest(values: Iterable[Any]) -> int:
+    longest = 0
+    for value in values:
+        if isinstance(value, list):
+            longest = max(longest, len(value))
+        elif isinstance(value, dict):
+            longest = max(longest, _longest(value.values()))
+    return longest
 
 
 # --- functions --------------------------------------------------------------------------------------------------------

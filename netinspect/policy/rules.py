@@ -11,11 +11,15 @@ The peer is told something short and generic; which rule decided and on what evi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from netinspect.config.rules import PolicySettings, RuleSettings
-from netinspect.policy.conditions import Condition, compile_when, finding_text, needs_evidence
+from netinspect.config.rules import PolicySettings, RuleSettings, When
+from netinspect.policy.conditions import NO_EVIDENCE, Condition, compile_when, finding_text, first_unmet, needs_evidence
 from netinspect.policy.decision import Action, Decision
 from netinspect.policy.facts import Facts
+
+if TYPE_CHECKING:
+    from netinspect.policy.expressions import Expressions, View
 
 ACTION_HEADER = "X-Netinspect-Action"
 FINDING_HEADER = "X-Netinspect-Finding"
@@ -24,6 +28,8 @@ OUR_HEADERS = (ACTION_HEADER, FINDING_HEADER)
 
 _HEADER_FINDINGS = 10
 """Findings that a tagged message shows; the record has them all."""
+_SHOWN_EXPRESSION = 160
+"""Characters of an expression in a reason."""
 _HEADER_OCTETS = 200
 """Of one finding in a header field: RFC 5322 §2.1.1 bounds a line at 998, and 78 is only wished for."""
 
@@ -40,12 +46,16 @@ _REPLIES: dict[str, tuple[int, str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One compiled rule. `decision` lacks only the reason, and the header fields of tag."""
+    """One compiled rule. `decision` lacks only the reason, and the header fields of tag.
+
+    `condition` is the native part of `when`; the expression, if there is one, is asked where that holds.
+    """
 
     name: str
     condition: Condition
     decision: Decision
     needs_evidence: bool
+    when: When
 
     def decide(self, facts: Facts, reason: str) -> Decision:
         """Complete the decision for these facts."""
@@ -64,11 +74,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All rules in order, and those of them that can hold for a mail with nothing remarkable about it."""
+    """All rules in order, and those of them that can hold for a mail with nothing remarkable about it.
+
+    `expressions` is `None` where no rule has one.
+    """
 
     rules: tuple[Rule, ...]
     quiet: tuple[Rule, ...]
     default: Decision
+    expressions: Expressions | None = None
 
     @classmethod
     def from_settings(cls, settings: PolicySettings, *, quarantine_answer: int = 250) -> Policy:
@@ -79,22 +93,106 @@ class Policy:
             rules=rules,
             quiet=tuple(rule for rule in rules if not rule.needs_evidence),
             default=_decision(default, quarantine_answer),
+            expressions=_expressions([rule.when.cel for rule in settings.rules if rule.when.cel]),
         )
 
 
 def decide(facts: Facts, policy: Policy) -> Decision:
-    """Give the decision of the first rule that holds, else the policy's default (rule name `default`)."""
+    """Give the decision of the first rule that holds, else the policy's default (rule name `default`).
+
+    An expression that fails on this mail is neither yes nor no: what would be delivered after it is deferred instead.
+    """
     if facts.findings or facts.unscanned or facts.anomalies or facts.envelope.smuggling:
         rules = policy.rules
     else:
         rules = policy.quiet
+    view: View | None = None
+    failed: list[tuple[str, str]] = []
     for rule in rules:
         reason = rule.condition(facts)
-        if reason is not None:
-            return rule.decide(facts, reason)
+        if reason is None:
+            continue
+        if rule.when.cel and policy.expressions is not None:
+            view = view or policy.expressions.view(facts)
+            asked = _ask(policy.expressions, rule.when.cel, view)
+            if isinstance(asked, str):
+                failed.append((rule.name, asked))
+            if asked is not True:
+                continue
+            reason = _expression_reason(rule, reason)
+        return _unless_failed(rule.decide(facts, reason), failed)
     if policy.default.action == "tag":
-        return Rule("default", lambda _: "", policy.default, False).decide(facts, "")
-    return policy.default
+        return _unless_failed(Rule("default", lambda _: "", policy.default, False, When()).decide(facts, ""), failed)
+    return _unless_failed(policy.default, failed) if failed else policy.default
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one rule said to a mail. `holds` is `None` where its expression gave no answer."""
+
+    rule: str
+    action: Action
+    holds: bool | None
+    why: str
+
+
+def explain(facts: Facts, policy: Policy) -> list[Step]:
+    """Tell of every rule up to the one that decides why it holds or does not (for people: `policy test`)."""
+    steps: list[Step] = []
+    for rule in policy.rules:
+        action = rule.decision.action
+        reason = rule.condition(facts)
+        if reason is None:
+            steps.append(Step(rule.name, action, False, first_unmet(rule.when, facts)))
+            continue
+        if rule.when.cel and policy.expressions is not None:
+            asked = _ask(policy.expressions, rule.when.cel, policy.expressions.view(facts))
+            if asked is not True:
+                text = asked if isinstance(asked, str) else _shown_expression(rule.when.cel)
+                steps.append(Step(rule.name, action, None if isinstance(asked, str) else False, text))
+                continue
+            reason = _expression_reason(rule, reason)
+        steps.append(Step(rule.name, action, True, reason))
+        return steps
+    steps.append(Step("default", policy.default.action, True, "no rule holds"))
+    return steps
+
+
+def _expressions(sources: list[str]) -> Expressions | None:
+    if not sources:
+        return None
+    from netinspect.policy.expressions import Expressions
+
+    return Expressions.of(sources)
+
+
+def _ask(expressions: Expressions, source: str, view: View) -> bool | str:
+    """Whether the expression holds, or why it gave no answer."""
+    from netinspect.policy.expressions import ExpressionFault
+
+    try:
+        return expressions.holds(source, view)
+    except ExpressionFault as fault:
+        return f"the expression gave no answer: {fault}"
+
+
+def _expression_reason(rule: Rule, reason: str) -> str:
+    text = f"when {_shown_expression(rule.when.cel)}"
+    return text if reason == NO_EVIDENCE else f"{reason}; {text}"
+
+
+def _shown_expression(source: str) -> str:
+    text = " ".join(source.split())
+    return text if len(text) <= _SHOWN_EXPRESSION else f"{text[:_SHOWN_EXPRESSION]}…"
+
+
+def _unless_failed(decision: Decision, failed: list[tuple[str, str]]) -> Decision:
+    if not failed or not decision.delivers:
+        return decision
+    name, why = failed[0]
+    code, enhanced, text = _REPLIES["tempfail"]
+    rules = (*(rule for rule, _ in failed), *decision.rules)
+    return Decision("tempfail", f"rule {name}: {why}", code, enhanced, text, rules)
 
 
 def reply_text(decision: Decision, incident_id: str) -> str:
@@ -105,7 +203,7 @@ def reply_text(decision: Decision, incident_id: str) -> str:
 
 def _compile(rule: RuleSettings, quarantine_answer: int) -> Rule:
     decision = _decision(rule, quarantine_answer)
-    return Rule(rule.name, compile_when(rule.when), decision, needs_evidence(rule.when))
+    return Rule(rule.name, compile_when(rule.when), decision, needs_evidence(rule.when), rule.when)
 
 
 def _decision(rule: RuleSettings, quarantine_answer: int) -> Decision:

@@ -80,8 +80,11 @@ def _record(kind: int, data: bytes) -> bytes:
     return struct.pack("<HI", kind, len(data)) + data
 
 
-def _dir_stream(modules: Mapping[str, int]) -> bytes:
-    """The `dir` stream ([MS-OVBA] 2.3.4.2), uncompressed; `modules` gives each name its type record's id."""
+def _dir_stream(modules: Mapping[str, int], offset: int = 0) -> bytes:
+    """The `dir` stream ([MS-OVBA] 2.3.4.2), uncompressed; `modules` gives each name its type record's id.
+
+    `offset` is where the source starts in each module's stream: before it stands the p-code, if there is any.
+    """
     out = [
         _record(0x0001, struct.pack("<I", 3)),  # PROJECTSYSKIND: 64-bit Windows
         _record(0x0002, struct.pack("<I", 0x409)),
@@ -103,7 +106,7 @@ def _dir_stream(modules: Mapping[str, int]) -> bytes:
             _record(0x0019, narrow) + _record(0x0047, wide),
             _record(0x001A, narrow) + _record(0x0032, wide),
             _record(0x001C, b"") + _record(0x0048, b""),
-            _record(0x0031, struct.pack("<I", 0)),  # the source starts at the stream's start: there is no p-code
+            _record(0x0031, struct.pack("<I", offset)),
             _record(0x001E, struct.pack("<I", 0)),
             _record(0x002C, struct.pack("<H", 0xFFFF)),
             _record(kind, b""),
@@ -117,8 +120,13 @@ def _crlf(text: str) -> bytes:
     return text.replace("\r\n", "\n").replace("\n", "\r\n").encode("cp1252", "replace")
 
 
-def vba_streams(source: str, *, modules: Mapping[str, str] | None = None, root: str = "") -> dict[str, bytes]:
-    """The streams of a VBA project: `source` stands in ThisDocument, `modules` adds further ones by name."""
+def vba_streams(
+    source: str, *, modules: Mapping[str, str] | None = None, root: str = "", pcode: bytes = b""
+) -> dict[str, bytes]:
+    """The streams of a VBA project: `source` stands in ThisDocument, `modules` adds further ones by name.
+
+    `pcode` is put before the source of each module, where compiled code stands; it need not be any.
+    """
     sources = {"ThisDocument": _DOCUMENT_ATTRIBUTES + source}
     for name, text in (modules or {}).items():
         sources[name] = f'Attribute VB_Name = "{name}"\n{text}'
@@ -135,9 +143,9 @@ def vba_streams(source: str, *, modules: Mapping[str, str] | None = None, root: 
     streams = {
         "PROJECT": "\r\n".join(project).encode("ascii"),
         "VBA/_VBA_PROJECT": struct.pack("<HHBH", 0x61CC, 0xFFFF, 0, 0),  # 2.3.4.1: version 0xFFFF, no cache
-        "VBA/dir": cfb.compress(_dir_stream(kinds)),
+        "VBA/dir": cfb.compress(_dir_stream(kinds, len(pcode))),
     }
-    streams |= {f"VBA/{name}": cfb.compress(_crlf(text)) for name, text in sources.items()}
+    streams |= {f"VBA/{name}": pcode + cfb.compress(_crlf(text)) for name, text in sources.items()}
     return {f"{root}{path}": data for path, data in streams.items()}
 
 

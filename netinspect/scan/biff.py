@@ -81,7 +81,7 @@ def text_calls(text: str) -> list[str]:
 
 def _records(stream: bytes, at: int, budget: int) -> list[tuple[int, int, int]]:
     """`(type, start, end)` of the records from `at` on, up to the end of the substream."""
-    records = []
+    records: list[tuple[int, int, int]] = []
     end = len(stream)
     while at + 4 <= end and len(records) < budget:
         kind = stream[at] | stream[at + 1] << 8
@@ -105,7 +105,7 @@ def read(stream: bytes) -> Workbook:
     for kind, start, end in records:
         record = stream[start:end]
         if kind in _BOFS:
-            biff8 = kind == 0x0809 and record[:2] == b"\x00\x06"
+            biff8 = kind == 0x0809 and record[:2] != b"\x00\x05"
             if kind != 0x0809 and record[2:4] == b"\x40\x00":
                 book.sheets += 1
                 macros.append(0)
@@ -133,9 +133,7 @@ def read(stream: bytes) -> Workbook:
 
 def _starts(record: bytes, biff8: bool) -> bool:
     """Whether a Lbl record (2.4.150) names what runs when the workbook is opened or closed."""
-    at = 14
-    if biff8:
-        at = 15
+    at = 15 if biff8 else 14  # BIFF 8 has an octet of flags before the name
     name = record[at : at + 2 * record[3]].replace(b"\0", b"").lower()
     if record[0] & 0x20:  # fBuiltin: the name is a code; 1 Auto_Open, 2 Auto_Close, 10 and 11 (de)activation
         return record[at] in (1, 2, 10, 11)

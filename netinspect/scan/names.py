@@ -17,43 +17,46 @@ ENGINE: Final = "names"
 
 _Severity = Literal[1, 2, 3]
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # What a double click on Windows runs, and nobody sends by mail in good faith (the mail programs of the same maker
 # refuse these too).
-_PROGRAMS: Final = frozenset(
+_PROGRAMS: Final = _words(
     "exe scr pif com cpl msi msp mst msc msix appx appinstaller bat cmd ps1 ps1xml psc1 psd1 psm1 vb vbe vbs vbscript"
     " js jse ws wsc wsf wsh wsb sct shb shs hta lnk scf reg inf ins isp chm hlp jar jnlp gadget application"
     " appref-ms xll xlam wll diagcab settingcontent-ms library-ms search-ms searchconnector-ms theme themepack"
     " website mad maf mag mam maq mar mas mat mau mav maw mda mdb mde mdt mdw mdz ade adp ops pcd prg prf"
     " bgi cnt der fxp grp hpj its ksh mcf msh msh1 msh2 mshxml osd plg printerexport pst tmp udl url vsmacros vsw"
-    " xbap xnk dll sys ocx drv cdxml pyz pyzw deskthemepack iqy oqy rqy slk symlink one onepkg".split()
+    " xbap xnk dll sys ocx drv cdxml pyz pyzw deskthemepack iqy oqy rqy slk symlink one onepkg"
 )
 # Of those, what is sent honestly now and then: on record, and for the policy to judge.
-_HONEST: Final = frozenset(
+_HONEST: Final = _words(
     "tmp url der cnt mat mar mag mas inf jar theme mdb pst plg prg prf grp website xlam iqy oqy rqy slk its"
-    " one onepkg symlink osd mau msh ops hlp ins dll sys ocx drv mda mdt mdw adp ade".split()
+    " one onepkg symlink osd mau msh ops hlp ins dll sys ocx drv mda mdt mdw adp ade"
 )
 # Inside an archive scripts are as often source code as they are droppers; what they do is for the rules.
-_SOURCES: Final = frozenset("js jse bat cmd ps1 psm1 psd1 vb vbs com reg lnk sct wsf ksh".split()) - {
-    "lnk", "wsf", "sct", "vbs", "jse",
-}  # fmt: skip
-_IMAGES: Final = frozenset("iso img vhd vhdx udf daa".split())
+_SOURCES: Final = _words("js bat cmd ps1 psm1 psd1 vb com reg ksh")
+_IMAGES: Final = _words("iso img vhd vhdx udf daa")
 """A double click mounts them, and the mark "from the internet" does not reach what is in them."""
 
-_SHOWN: Final = frozenset(
+_SHOWN: Final = _words(
     "pdf doc docx docm xls xlsx xlsm ppt pptx rtf odt ods odp txt csv htm html xml jpg jpeg png gif bmp tif tiff webp"
-    " mp3 mp4 avi mov wav wmv mpg mpeg zip rar 7z gz eml msg ics vcf".split()
+    " mp3 mp4 avi mov wav wmv mpg mpeg zip rar 7z gz eml msg ics vcf"
 )
 """What people open without fear: the first of two extensions."""
-_PACKED: Final = frozenset("zip rar 7z gz bz2 xz z zst lz lzma ace arj cab tgz lzh".split())
-_UNPACKS_TO_PROGRAM: Final = frozenset("exe scr pif bat cmd vbs vbe jse wsf hta lnk cpl msi".split())
+_PACKED: Final = _words("zip rar 7z gz bz2 xz z zst lz lzma ace arj cab tgz lzh")
+_UNPACKS_TO_PROGRAM: Final = _words("exe scr pif bat cmd vbs vbe jse wsf hta lnk cpl msi")
 
 _RUNS: Final = {
-    "exe": frozenset("exe scr com pif cpl dll ocx sys drv ax mui efi xll wll tsp acm node pyd fon fot ime".split()),
+    "exe": _words("exe scr com pif cpl dll ocx sys drv ax mui efi xll wll tsp acm node pyd fon fot ime"),
     "lnk": frozenset({"lnk"}),
     "elf": frozenset(),
     "macho": frozenset(),
     "class": frozenset({"class"}),
-    "msi": frozenset("msi msp mst pcp".split()),
+    "msi": _words("msi msp mst pcp"),
     "chm": frozenset({"chm"}),
 }
 """Kinds that run, and the names under which they do not pretend to be anything else."""
@@ -64,10 +67,10 @@ _LOOKS: Final = {
     "pdf": frozenset({"pdf"}),
     "jpg": _PICTURES, "jpeg": _PICTURES, "png": _PICTURES, "gif": _PICTURES, "bmp": _PICTURES, "webp": _PICTURES,
 }  # fmt: skip
-_HEAVY: Final = kinds.ZIPS | kinds.OLES | kinds.NOT_UNPACKED | {"rtf", "gzip", "bzip2", "xz", "tar", "html", "script"}
+_HEAVY: Final = kinds.ZIPS | kinds.OLES | kinds.ARCHIVES | {"rtf", "html", "script"}
 """Kinds that are opened by something else than a viewer when they come under the name of a picture or a PDF."""
 
-# UAX #9: overrides, and the embedding and isolate that start right-to-left; the plain marks (U+200E, U+200F) are honest.
+# UAX #9: overrides, and the embedding and isolate that start right-to-left; the plain marks (U+200E) are honest.
 _TURNED = re.compile("[\u202b\u202d\u202e\u2067]")
 # U+202E in UTF-8 as a zip without the UTF-8 flag shows it (code page 437), and as Latin-1 does.
 _TURNED_BADLY = re.compile("\u0393\u00c7[\u00ab\u00a1\u00ac]|\u00e2\u0080[\u00ab\u00ad\u00ae]")

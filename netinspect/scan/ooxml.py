@@ -36,6 +36,11 @@ _FIELD_TEXT = re.compile(r"<(?:\w+:)?instrText\b[^>]*>([^<]*)<")
 _FIELD_SIMPLE = re.compile(r"<(?:\w+:)?fldSimple\b[^>]{0,4096}?\binstr\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 _DDE = re.compile(r"\s*\"?\s*DDE(?:AUTO)?\b", re.IGNORECASE)
 _FETCHES = re.compile(r"\s*(?:LINK\s+\S+|INCLUDETEXT|IMPORT)\s+\"?([^\s\"]{4,400})", re.IGNORECASE)
+# Only Excel 4 macros start by a defined name; a VBA project has procedures for it.
+_STARTS = re.compile(
+    r"<(?:\w+:)?definedName\b[^>]{0,400}?\bname\s*=\s*[\"'](?:_xlnm\.)?auto_(?:open|close|(?:de)?activate)",
+    re.IGNORECASE,
+)
 _FORMULA = re.compile(r"<(?:\w+:)?f\b[^>]*>([^<]{1,8192})<")
 
 
@@ -67,8 +72,7 @@ def _excel(low: str, name: str, data: bytes, sha256: str) -> Sequence[Finding]:
         calls = biff.xlsb_calls(data) if low.endswith(".bin") else _calls(text(data))
         return biff.excel4("XLM.MacroSheet", False, calls, sha256, name[:200])
     if low == "xl/workbook.xml":
-        starts = b"auto_open" in data.lower() or b"auto_close" in data.lower()
-        if starts and b"macrosheet" in data.lower():
+        if _STARTS.search(text(data)):
             return (Finding(ENGINE, "XLM.AutoOpen", "macro-autoexec", 2, sha256),)
     elif low == "xl/workbook.bin":
         wide = data.lower()
@@ -124,7 +128,7 @@ def fields(document: str, sha256: str) -> list[Finding]:
             break
     for code in codes:
         fetched = _FETCHES.match(code)
-        if fetched and is_remote(fetched[1].replace("\\\\", "\\").replace("\\", "\\\\", 1)):
+        if fetched and is_remote(fetched[1]):
             found.append(_finding("Word.Link", "external-template", sha256, fetched[1]))
             break
     return found

@@ -19,6 +19,7 @@ from typing import Protocol
 from netinspect.anomaly import Anomaly
 from netinspect.files.artifact import Artifact, Hashes
 from netinspect.files.kind import identify
+from netinspect.files.passwords import TEXT
 from netinspect.limits import Limits
 from netinspect.scan.cache import ExaminationCache, Key, rebase
 from netinspect.scan.clamd import ClamdEngine
@@ -36,6 +37,8 @@ BIG = 1_048_576
 """Octets from which on a content counts against `WORK_BYTES`."""
 WORK_BYTES = 67_108_864
 """Octets of big contents in work at once: what the workers and clamd unpack of them lives in memory."""
+ALONG = 4
+"""Known texts that travel along to a worker."""
 LISTS_EVERY = 1.0
 """Seconds between two looks at the hash lists' files."""
 
@@ -208,7 +211,7 @@ class Panel:
                 others.append(_Job(at, key, leaf, done))
         # No await before this: whatever is registered as in work has to be worked on.
         if mine:
-            await self._work(mine, fingerprint, results)
+            await self._work(mine, fingerprint, results, [leaf for at, leaf in enumerate(leaves) if at in results])
         for job in others:
             results[job.at] = await self._join(job)
         for at, leaf in allowed:
@@ -246,7 +249,9 @@ class Panel:
         await self._work([job], self.fingerprint, results)
         return results[job.at]
 
-    async def _work(self, jobs: list[_Job], fingerprint: str, results: dict[int, Examination]) -> None:
+    async def _work(
+        self, jobs: list[_Job], fingerprint: str, results: dict[int, Examination], known: Sequence[LeafLike] = ()
+    ) -> None:
         big = sum(size for job in jobs if (size := job.leaf.content.size) >= BIG)
         entered = False
         scans: list[asyncio.Future[Outcome]] = []
@@ -260,7 +265,7 @@ class Panel:
                     if self.clamd is not None:
                         for job in jobs:
                             scans.append(self._submit(self.clamd, job.leaf))
-                    examined = self._look_at_texts(jobs) or await self._ask_workers(jobs)
+                    examined = self._look_at_texts(jobs) or await self._ask_workers(jobs, known)
                     for scan in scans:
                         if not scan.done():
                             await scan
@@ -270,7 +275,9 @@ class Panel:
                 answer = _missing(job.leaf, examined) if isinstance(examined, str) else examined[index]
                 if self.clamd is not None:
                     answer = _with_clamd(answer, scans[index] if scans else None, job.leaf.sha256)
-                self.cache.put(job.key, fingerprint, answer)
+                if not any(finding.category == "encrypted" for finding in answer.findings):
+                    # The next mail with the same archive may say another password.
+                    self.cache.put(job.key, fingerprint, answer)
                 results[job.at] = answer
                 job.done.set_result(answer)
         finally:
@@ -303,15 +310,21 @@ class Panel:
                 answers.append(answer)
         return answers
 
-    async def _ask_workers(self, jobs: list[_Job]) -> list[Examination] | str:
-        """The workers' answers, or why there are none."""
+    async def _ask_workers(self, jobs: list[_Job], known: Sequence[LeafLike]) -> list[Examination] | str:
+        """The workers' answers, or why there are none.
+
+        Texts whose answer is `known` travel along with something else: a password for it may stand there.
+        """
+        leaves = [job.leaf for job in jobs]
+        if not all(leaf.text for leaf in leaves):
+            leaves += [leaf for leaf in known if leaf.text and leaf.content.size <= TEXT][:ALONG]
         try:
             requests = [
                 LeafRequest(
                     data=leaf.content, name=leaf.name, declared=leaf.declared, path=leaf.path, sha256=leaf.sha256,
                     text=leaf.text,
                 )
-                for leaf in (job.leaf for job in jobs)
+                for leaf in leaves
             ]  # fmt: skip
             examined = await self._workers.examine(requests)
         except asyncio.CancelledError:
@@ -323,10 +336,10 @@ class Panel:
         except Exception:
             log.exception("workers: the examination failed")
             return "fault"
-        if len(examined) != len(jobs):
-            log.error("workers: %d answers for %d contents", len(examined), len(jobs))
+        if len(examined) != len(leaves):
+            log.error("workers: %d answers for %d contents", len(examined), len(leaves))
             return "fault"
-        return examined
+        return examined[: len(jobs)]
 
 
 def _with_clamd(answer: Examination, scan: asyncio.Future[Outcome] | None, sha256: str) -> Examination:

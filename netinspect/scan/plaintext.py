@@ -62,7 +62,7 @@ class PlainText:
         if not leaf.text or leaf.name or leaf.declared != "text/plain" or leaf.content.size > MOST:
             return None
         data = leaf.content.getvalue()
-        if kinds.identify(data) != "text" or kinds.zip_end(data) >= 0:
+        if kinds.identify(data) != "text" or kinds.carries(data):
             return None
         if any(mark in data for mark in kinds.MACRO_MARKS):
             return None

@@ -24,7 +24,7 @@ from netinspect.limits import Limits
 from netinspect.scan import wire
 from netinspect.scan.child import Child, Job
 from netinspect.scan.contract import Examination, Unscanned
-from netinspect.scan.rulefiles import RuleSource, load_sources
+from netinspect.scan.rulefiles import RuleSource, load_sources, watch
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +99,11 @@ class WorkerPool:
         self._running = False
         self._retry = _RETRY_FIRST
         self._respawn: set[asyncio.TimerHandle] = set()
+        self._watch: asyncio.Task[None] | None = None
+        self._fresh: dict[Child, asyncio.Future[str]] = {}
+        self._outdated: set[Child] = set()
+        self.rules_fault = ""
+        """Why the last change of the administrator's rules was refused; empty when all is well."""
         self.fingerprint = ""
         """Versions of the engines and digest of the rules; `""` before the start. A change drops what was cached."""
         self.confined: tuple[str, ...] = ()
@@ -122,6 +127,9 @@ class WorkerPool:
             for _ in range(self._settings.count):
                 self._spawn()
             await self._started
+            if self._settings.rules and self._settings.rules_dir:
+                watcher = watch(self._settings.rules_dir, self._sources, self.take_rules)
+                self._watch = asyncio.get_running_loop().create_task(watcher)
         except BaseException as error:
             await self.close()
             if isinstance(error, OSError):
@@ -131,6 +139,10 @@ class WorkerPool:
     async def close(self) -> None:
         """Kill all workers and wait until they are gone; what still waits is unscanned."""
         self._running = False
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
         for timer in self._respawn:
             timer.cancel()
         self._respawn.clear()
@@ -149,6 +161,45 @@ class WorkerPool:
         if len(batches) == 1:
             return await batches[0]
         return [examination for answers in await asyncio.gather(*batches) for examination in answers]
+
+    async def take_rules(self, sources: tuple[RuleSource, ...]) -> str:
+        """Put other rules in force, one worker after the other; `""`, or why the old ones stay.
+
+        The first new worker decides: only when it has compiled the rules do they replace the old ones. No job is lost:
+        an old worker finishes what it has.
+        """
+        before, self._sources = self._sources, sources
+        old = set(self._children)
+        self.rules_fault = await self._start_fresh()
+        if self.rules_fault:
+            self._sources = before
+            return self.rules_fault
+        for number, child in enumerate(old):
+            if number and child in self._children and await self._start_fresh():
+                break  # no more can be started: what is old is replaced when it ends
+            self._retire(child)
+        self._outdated |= old & self._children
+        return ""
+
+    async def _start_fresh(self) -> str:
+        """Start one more worker and wait until it is ready; `""`, or why it is not."""
+        try:
+            child = self._spawn()
+        except OSError as error:
+            return f"no worker can be started: {error}"
+        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._fresh[child] = ready
+        try:
+            return await ready
+        finally:
+            self._fresh.pop(child, None)
+
+    def _retire(self, child: Child) -> None:
+        """End an old worker in whose place there is a new one, when it has nothing to do."""
+        if child in self._children:
+            self._outdated.add(child)
+            if child in self._idle:
+                child.kill("retired")
 
     # --- one job ----------------------------------------------------------------------------------------------
 
@@ -171,6 +222,13 @@ class WorkerPool:
         return _unscanned(leaves, answer) if isinstance(answer, str) else answer
 
     def _on_idle(self, child: Child) -> None:
+        if child in self._outdated:
+            child.kill("retired")
+            return
+        ready = self._fresh.get(child)
+        if ready is not None and not ready.done():
+            self.fingerprint, self.confined = child.fingerprint, child.confined
+            ready.set_result("")
         if self._started is not None and not self._started.done():
             self.fingerprint, self.confined = child.fingerprint, child.confined
             if sum(one.ready for one in self._children) == self._settings.count:
@@ -190,12 +248,14 @@ class WorkerPool:
 
     # --- the processes ----------------------------------------------------------------------------------------
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> Child:
         settings = {
             "limits": dataclasses.asdict(self._limits), "rules": [[one.origin, one.text] for one in self._sources],
             "office": self._settings.office, "jobs": self._settings.jobs, "faults": self._settings.faults,
         }  # fmt: skip
-        self._children.add(Child(wire.frame(settings), self._limits.worker_time, self._on_idle, self._on_gone))
+        child = Child(wire.frame(settings), self._limits.worker_time, self._on_idle, self._on_gone)
+        self._children.add(child)
+        return child
 
     def _on_gone(self, child: Child) -> None:
         self._children.discard(child)
@@ -204,10 +264,16 @@ class WorkerPool:
         task = asyncio.ensure_future(asyncio.to_thread(child.reap))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        fresh = self._fresh.get(child)
+        if fresh is not None and not fresh.done():
+            fresh.set_result(str(child.error or "a worker died before it was ready"))
+            return
         if not self._running:
             return
         if child.ready:
-            self._replace(0.0)
+            self._outdated.discard(child)
+            if len(self._children) < self._settings.count:
+                self._replace(0.0)
         elif self._started is not None and not self._started.done():
             self._started.set_exception(child.error or EngineError("a worker died before it was ready"))
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from typing import Final
 
 import olefile
@@ -19,8 +20,14 @@ from netinspect.scan.targets import is_remote
 
 ENGINE: Final = "office"
 
+LONGEST: Final = 33_554_432
+"""Octets; the parser is Python."""
 OBJECTS: Final = 200
 """Embedded objects that are looked into."""
+
+_FAILURES: Final = (
+    OSError, ValueError, LookupError, struct.error, OverflowError, TypeError, AttributeError, RuntimeError,
+)  # fmt: skip
 
 _TEMPLATE = re.compile(rb"\\\*[\s]*\\template(?![a-z])\s*([^{}]{1,2000})[{}]", re.IGNORECASE)
 _FIELD = re.compile(rb"\\fldinst(?![a-z])(.{0,2000})", re.IGNORECASE | re.DOTALL)
@@ -102,8 +109,13 @@ def _objects(data: bytes, sha256: str) -> list[Finding | Unscanned]:
     found: list[Finding | Unscanned] = [Finding(ENGINE, "Rtf.Object", "embedded-object", 3, sha256)]
     if _EQUATION.search(data):
         found.append(Finding(ENGINE, "Rtf.Equation", "embedded-object", 3, sha256))
+    if len(data) > LONGEST:
+        return [*found, Unscanned(ENGINE, "document too long", sha256)]
     parser = rtfobj.RtfObjParser(data)
-    parser.parse()
+    try:
+        parser.parse()
+    except _FAILURES:
+        return [*found, Unscanned(ENGINE, "damaged document", sha256)]
     for one in parser.objects[:OBJECTS]:
         if not one.is_ole:
             continue

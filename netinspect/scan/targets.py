@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-# `file:///` with a drive is this machine (templates are kept so in honest documents); two or four slashes are a server.
+# In a field every backslash is written twice, so a server may begin with four.
+# `file:///` with a drive is this machine (templates are kept so in honest documents); two or four are a server.
 _REMOTE = re.compile(
-    r"(?:https?|ftp|webdav|mhtml|script|ms-[a-z-]+):|\\\\[^\\]|//[^/]|file:/{0,1}/[^/]|file:/{4,}|file:\\\\", re.IGNORECASE
+    r"(?:https?|ftp|webdav|mhtml|script|ms-[a-z-]+):|\\{2,}[^\\]|//[^/]|file:/{0,1}/[^/]|file:/{4,}|file:\\\\",
+    re.IGNORECASE,
 )
 
 

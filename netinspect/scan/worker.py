@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from netinspect.errors import NetinspectError
+from netinspect.files import passwords
 from netinspect.limits import Limits
 from netinspect.scan import confine, wire
 from netinspect.scan.examine import Examiner
@@ -102,6 +103,20 @@ def _content(descriptor: int, size: int) -> bytes:
         os.close(descriptor)
 
 
+def _texts(job: list[Any], octets: memoryview) -> list[bytes]:
+    """The beginnings of the short texts of a job: a password for something else in the mail may stand there."""
+    found: list[bytes] = []
+    if all(row[6] for row in job):
+        return found
+    at = 0
+    for row in job:
+        if row[1] < 0:
+            if row[6] and len(found) < 16:
+                found.append(bytes(octets[at : at + min(row[0], passwords.TEXT)]))
+            at += row[0]
+    return found
+
+
 def _hoard() -> None:
     hoard = []
     while True:
@@ -170,6 +185,7 @@ class _Worker:
             job, octets, descriptors = self._channel.receive()
             confine.limit_cpu(self._limits.worker_cpu)
             answers = []
+            texts = _texts(job, octets)
             at = 0
             for size, where, name, declared, path, sha256, text in job:
                 if where < 0:
@@ -180,7 +196,7 @@ class _Worker:
                 if self._faults and data in _FAULTS:
                     _FAULTS[data](self._channel)
                 examination = self._examiner.examine(
-                    data, name=name, declared=declared, path=path, sha256=sha256, text=text
+                    data, name=name, declared=declared, path=path, sha256=sha256, text=text, texts=texts
                 )
                 answers.append(wire.pack(examination))
                 del data

@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
-from tests.bench import messages, peers, proc
+from tests.bench import decode, messages, peers, proc
 from tests.bench.load import Plan, Tally, hold_idle, send
 from tests.bench.messages import Message
 from tests.bench.peers import BenchError, Server
@@ -335,6 +335,8 @@ def _scanned(
 
 def run_all(bench: Bench, with_gateway: bool) -> None:
     """All scenarios in turn. Without the gateway only its peers are measured."""
+    if with_gateway:
+        bench.attempt([decode.NAME], decode.mime)
     with ExitStack() as stack:
         relay = _try(stack, peers.mitmdump(bench.folder, bench.sink.port))
         clamsmtp = _scanned(bench, lambda clamd: peers.clamsmtp(bench.folder, bench.sink.port, clamd), stack)

@@ -20,6 +20,7 @@ from netinspect.inspector import Inspector, Judgement
 from netinspect.policy.decision import Decision
 from netinspect.policy.facts import Facts
 from netinspect.policy.rules import Policy
+from netinspect.scan.contract import EngineState
 
 ACCEPT = Decision("accept")
 REJECT = Decision("reject", "test", 550, "5.7.1", "Message refused (id {id})", rules=("test",))
@@ -46,6 +47,8 @@ class MemoryWriter:
 
 class NoPanel:
     """Engines that are never asked: the tests decide."""
+
+    engines: tuple[EngineState, ...] = ()
 
     async def examine(self, leaves: Any) -> Any:
         raise AssertionError("not reached")

@@ -23,7 +23,7 @@ from netinspect.gateway.services import Listener, Services
 from netinspect.identity.zone import Identity
 from netinspect.inspector import Inspector
 from netinspect.policy.rules import Policy
-from netinspect.scan.contract import Examination
+from netinspect.scan.contract import EngineState, Examination
 from tests.gateway.play import MemoryWriter
 
 with warnings.catch_warnings():
@@ -40,6 +40,8 @@ SECONDS = 20
 
 class CleanPanel:
     """Engines that find nothing."""
+
+    engines: tuple[EngineState, ...] = ()
 
     async def examine(self, leaves: Sequence[Any]) -> list[Examination]:
         return [Examination() for _ in leaves]

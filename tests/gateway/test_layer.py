@@ -303,7 +303,8 @@ def test_shutdown_lets_a_running_message_finish_and_takes_nothing_new() -> None:
     play.server(b"354 go\r\n")
     play.to_client = b""
     play.server(OK)
-    assert play.to_client == OK + b"421 4.3.2 Service shutting down, try again later\r\n"
+    own = play.settings.gateway.hostname.encode()
+    assert play.to_client == OK + b"421 4.3.2 " + own + b" Service shutting down, try again later\r\n"
     idle = Play().greet()
     idle.stop()
     assert idle.to_client.startswith(b"421 4.3.2")

@@ -52,6 +52,11 @@ def test_preamble_and_epilogue_are_leaves_when_they_are_not_blank() -> None:
     assert [leaf.path for leaf in parse(MIXED + "\n  \n--b\n\nx\n--b--\n\n").leaves] == ["1.1"]
 
 
+def test_texts_behind_several_closing_delimiters_have_paths_of_their_own() -> None:
+    parsed = parse(MIXED + "--b\n\nx\n--b--\nafter\n--b--\nagain\n")
+    assert [leaf.path for leaf in parsed.leaves] == ["1.1", "1.epilogue", "1.epilogue2"]
+
+
 def test_nested_multiparts_have_nested_paths() -> None:
     head = "Content-Type: multipart/alternative; boundary=c\n\n"
     inner = head + "--c\n\nplain\n--c\nContent-Type: text/html\n\nhtml\n--c--\n"

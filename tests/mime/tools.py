@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from netinspect.limits import Limits
 from netinspect.mime import Leaf, MimeParser, Part
+from netinspect.mime.readings import other_readings
 from netinspect.spool import Spool, SpoolBudget
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A leaf, its content read and its spool closed."""
+    """A leaf with its content."""
 
     path: str
     data: bytes
@@ -50,8 +51,15 @@ def see(leaf: Leaf) -> Seen:
     assert hashlib.sha256(data).hexdigest() == leaf.sha256
     assert leaf.undecoded == bool(leaf.why)
     assert leaf.size == len(data)
-    leaf.content.close()
     return Seen(leaf.path, data, leaf.name, leaf.declared, leaf.text, leaf.why)
+
+
+def see_all(leaves: list[Leaf]) -> list[Seen]:
+    """A leaf under another name shares its content: all are read before any is closed."""
+    seen = [see(leaf) for leaf in leaves]
+    for leaf in leaves:
+        leaf.content.close()
+    return seen
 
 
 def tree(part: Part) -> object:
@@ -71,7 +79,7 @@ def parse_pieces(pieces: Iterable[bytes], limits: Limits | None = None) -> Parse
         leaves += parser.feed(piece)
     leaves += parser.close()
     assert parser.close() == []
-    seen = [see(leaf) for leaf in leaves]
+    seen = see_all(leaves)
     assert budget.used == 0
     return Parsed(seen, [(a.kind, a.offset, a.detail) for a in parser.anomalies], tree(parser.root), parser)
 
@@ -89,3 +97,22 @@ def parse(raw: bytes | str, limits: Limits | None = None, *, bytewise: bool = Tr
         for size in (1, 7):
             whole.same(parse_pieces(cut(raw, size), limits))
     return whole
+
+
+def read_all(raw: bytes | str, limits: Limits | None = None) -> Parsed:
+    """The first reading and all others, checked like `parse_pieces`."""
+    if isinstance(raw, str):
+        raw = raw.replace("\n", "\r\n").encode()
+    limits = limits or Limits()
+    budget = SpoolBudget(limits.spool_memory_total)
+    message = Spool(limits, budget)
+    message.write(raw)
+    parser = MimeParser(limits, lambda: Spool(limits, budget))
+    leaves = [*parser.feed(raw), *parser.close()]
+    leaves += other_readings(parser, leaves, message)
+    paths = [leaf.path for leaf in leaves]
+    assert len(set(paths)) == len(paths)
+    seen = see_all(leaves)
+    message.close()
+    assert budget.used == 0
+    return Parsed(seen, [(a.kind, a.offset, a.detail) for a in parser.anomalies], tree(parser.root), parser)

@@ -27,6 +27,15 @@ MACRO = Finding("office", "office.vba", "macro", 3)
 AUTOEXEC = Finding("office", "office.AutoOpen", "macro-autoexec", 1)
 SPOOF = Finding("identity", "spoof.envelope-from", "spoof", 1, detail="MAIL FROM <boss@example.org>")
 TIMEOUT = Unscanned("clamd", "timeout")
+CLOSED = Unscanned("files", "encrypted")
+
+REFUSED = "reject 550 5.7.1 Message refused (id i)"
+UNREADABLE = "reject 550 5.6.0 Message refused (id i)"
+DEFERRED = "tempfail 451 4.7.1 Message deferred, try again later (id i)"
+
+
+def found(category: Any, severity: Any, signature: str = "x") -> Finding:
+    return Finding("office", signature, category, severity)
 
 
 def facts(**changes: Any) -> Facts:
@@ -71,6 +80,33 @@ def one_rule(action: Any = "reject", *, when: When, **rest: Any) -> Policy:
         (facts(findings=(Finding("office", "x", "xlm-macro", 2),)), "macro", "tag 250 2.0.0"),
         (facts(findings=(DOUBTFUL,)), "malware-doubtful", "tag 250 2.0.0"),
         (facts(anomalies=(Anomaly("bare_lf", "smtp"),)), "default", "accept 250 2.0.0"),
+        (facts(findings=(found("exploit", 2),)), "exploit", "reject 550 5.7.1 Message refused (id i)"),
+        (facts(findings=(found("exploit", 1),), unscanned=(TIMEOUT,)), "exploit", REFUSED),
+        (facts(findings=(found("exploit", 3),)), "default", "accept 250 2.0.0"),
+        (facts(findings=(found("banned-type", 2),)), "program", REFUSED),
+        (facts(findings=(found("banned-type", 3),)), "default", "accept 250 2.0.0"),
+        (facts(findings=(found("disguised-type", 2),)), "disguised", REFUSED),
+        (facts(findings=(found("disguised-type", 3),)), "default", "accept 250 2.0.0"),
+        (facts(findings=(found("external-template", 1),)), "loads-by-itself", REFUSED),
+        (facts(findings=(found("external-template", 2),)), "suspicious", "tag 250 2.0.0"),
+        (facts(findings=(found("dde", 2),)), "suspicious", "tag 250 2.0.0"),
+        (facts(findings=(found("embedded-object", 2),)), "suspicious", "tag 250 2.0.0"),
+        (facts(findings=(found("embedded-object", 3),)), "default", "accept 250 2.0.0"),
+        (facts(findings=(found("ambiguous-mime", 3, "mime.partial"),), session=INSIDE), "not-all-of-it", UNREADABLE),
+        (facts(findings=(found("ambiguous-mime", 3, "mime.external-body"),)), "not-all-of-it", UNREADABLE),
+        (facts(findings=(found("ambiguous-mime", 2),)), "ambiguous", UNREADABLE),
+        (facts(findings=(found("ambiguous-mime", 2),), session=INSIDE), "default", "accept 250 2.0.0"),
+        (facts(findings=(found("ambiguous-mime", 3),)), "ambiguous-clean", "tag 250 2.0.0"),
+        (facts(findings=(found("ambiguous-mime", 3),), unscanned=(TIMEOUT,)), "unscanned", DEFERRED),
+        (facts(findings=(found("ambiguous-mime", 3),), session=INSIDE), "default", "accept 250 2.0.0"),
+        (facts(findings=(found("encrypted", 3),), unscanned=(CLOSED, CLOSED)), "encrypted", "tag 250 2.0.0"),
+        (facts(findings=(found("encrypted", 3),), unscanned=(CLOSED, TIMEOUT)), "unscanned", DEFERRED),
+        (facts(unscanned=(CLOSED,)), "unscanned", DEFERRED),
+        (facts(findings=(EICAR, found("encrypted", 3)), unscanned=(CLOSED,)), "malware", REFUSED),
+        (facts(findings=(found("encrypted", 2),)), "closed", "tag 250 2.0.0"),
+        (facts(findings=(found("encrypted", 3),)), "default", "accept 250 2.0.0"),
+        (facts(findings=(Finding("clamd", "x", "encrypted", 3),)), "closed-to-clamd", "tag 250 2.0.0"),
+        (facts(findings=(found("archive-limit", 2),), unscanned=(TIMEOUT,)), "unscanned", DEFERRED),
     ],
 )
 def test_the_built_in_rules(given: Facts, rule: str, told: str) -> None:
@@ -80,7 +116,8 @@ def test_the_built_in_rules(given: Facts, rule: str, told: str) -> None:
 
 
 def test_no_built_in_rule_lets_an_unscanned_message_through() -> None:
-    for finding in ((), (MACRO,), (DOUBTFUL,), (SPOOF,), (EICAR,)):
+    encrypted = found("encrypted", 3)
+    for finding in ((), (MACRO,), (DOUBTFUL,), (SPOOF,), (EICAR,), (encrypted,)):
         for session in (OUTSIDE, INSIDE):
             assert not decide(facts(findings=finding, unscanned=(TIMEOUT,), session=session), POLICY).delivers
 
@@ -127,6 +164,8 @@ ISO = Artifact(Hashes("a", "b", "c"), 5, "iso", "1.2", name="Photos.ISO")
         (When(signature=("eicar*", "x")), facts(findings=(EICAR,)), facts(findings=(DOUBTFUL,))),
         (When(unscanned=True), facts(unscanned=(TIMEOUT,)), facts(findings=(EICAR,))),
         (When(unscanned=False), facts(), facts(unscanned=(TIMEOUT,))),
+        (When(unscanned_reason=("*closed*", "files: ENC*")), facts(unscanned=(CLOSED,)), facts()),
+        (When(unscanned_reason=("files: *",)), facts(unscanned=(CLOSED,)), facts(unscanned=(CLOSED, TIMEOUT))),
         (When(anomaly=("base64_*",)), facts(anomalies=(Anomaly("base64_x", "mime"),)), facts()),
         (When(anomaly=("base64_*",)), facts(anomalies=(Anomaly("base64_x", "mime"),)),
          facts(anomalies=(Anomaly("nul", "mime"),))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 
 import pytest
@@ -15,13 +16,15 @@ from netinspect.scan.contract import Examination
 from netinspect.scan.examine import LISTED, Examiner
 from netinspect.scan.rulefiles import load_sources
 from netinspect.scan.rules import RuleEngine
+from tests.files import made
 
 EXAMINER = Examiner(Limits(), RuleEngine(load_sources()))
 STRICT = Examiner(Limits(archive_depth=2, archive_members=50, archive_bytes=1_000_000, member_bytes=500_000))
 
 
 def found(examination: Examination) -> list[tuple[str, str]]:
-    return [(finding.category, finding.signature) for finding in examination.findings]
+    """What the engines found in contents; names are another test's matter."""
+    return [(one.category, one.signature) for one in examination.findings if one.engine != "names"]
 
 
 def test_a_leaf_is_its_own_first_artifact() -> None:
@@ -43,7 +46,7 @@ def test_a_nested_file_is_found_with_its_way_in() -> None:
     ]
     first, second, third = examination.artifacts
     assert (second.parent_sha256, third.parent_sha256) == (first.hashes.sha256, second.hashes.sha256)
-    (finding,) = examination.findings
+    (finding,) = (one for one in examination.findings if one.engine != "names")
     assert (finding.signature, finding.sha256) == ("EICAR_Test_File", third.hashes.sha256)
 
 
@@ -93,8 +96,8 @@ def test_over_the_limit_is_never_clean(data: bytes, reason: str) -> None:
 
 
 def test_the_budget_is_one_for_the_whole_tree() -> None:
-    level = archives.make_zip({str(number): b"" for number in range(40)})
-    examination = STRICT.examine(archives.make_zip({"a.zip": level, "b.zip": level}))
+    levels = [archives.make_zip({f"{which}{number}": b"" for number in range(40)}) for which in "ab"]
+    examination = STRICT.examine(archives.make_zip({"a.zip": levels[0], "b.zip": levels[1]}))
     assert [one.reason for one in examination.unscanned] == ["archive_members"]
 
 
@@ -137,3 +140,45 @@ def test_the_same_octets_always_give_the_same() -> None:
 )
 def test_any_octets_can_be_examined(data: bytes, magic: bytes) -> None:
     assert EXAMINER.examine(magic + data).artifacts[0].size == len(magic + data)
+
+
+WORD = "Offer-7781"
+
+
+@pytest.mark.parametrize("form", ["SevenZip", "Zip"])
+def test_a_password_from_the_mail_opens_an_archive(form: str) -> None:
+    data = made.packed({"eicar.com": archives.eicar()}, form, password=WORD)
+    closed = EXAMINER.examine(data)
+    assert ("encrypted", "Encrypted.Member") in found(closed)
+    assert [finding.severity for finding in closed.findings if finding.category == "encrypted"] == [2]
+    assert [one.reason for one in closed.unscanned] == ["encrypted"]
+    opened = EXAMINER.examine(data, texts=[b"Please see the attachment.\r\nThe password is Offer-7781.\r\n"])
+    assert opened.unscanned == ()
+    assert ("malware", "EICAR_Test_File") in found(opened)
+    (evidence,) = (finding for finding in opened.findings if finding.category == "encrypted")
+    assert (evidence.severity, evidence.detail) == (3, "opened with a password from the mail: eicar.com: Offer-7781")
+
+
+def test_a_password_that_everybody_uses_opens_an_archive() -> None:
+    examination = EXAMINER.examine(made.packed({"a.txt": b"a"}, "SevenZip", password="infected"))  # noqa: S106
+    (evidence,) = examination.findings
+    assert evidence.detail == "opened with a password from the list: a.txt: infected"
+    assert examination.unscanned == ()
+
+
+def test_an_archive_that_holds_itself_ends() -> None:
+    inner = archives.make_zip({"a.txt": b"a"})
+    twice = EXAMINER.examine(archives.make_zip({"a.zip": inner, "b.zip": inner}), path="1")
+    assert [artifact.path for artifact in twice.artifacts] == ["1", "1/a.zip", "1/a.zip/a.txt", "1/b.zip"]
+
+
+def test_a_name_inside_an_archive_is_looked_at() -> None:
+    examination = EXAMINER.examine(archives.make_zip({"report.pdf.exe": b"MZ" + bytes(200)}))
+    assert "disguised-type" in [finding.category for finding in examination.findings]
+
+
+def test_a_file_made_by_a_page_is_found_and_examined() -> None:
+    text = base64.b64encode(archives.make_zip({"eicar.com": archives.eicar() + b" " * 60})).decode()
+    examination = EXAMINER.examine(f"<html><script>x(atob('{text}'))</script></html>".encode(), path="1")
+    assert ("embedded-object", "Html.Smuggled") in found(examination)
+    assert [artifact.path for artifact in examination.artifacts] == ["1", "1/smuggled1", "1/smuggled1/eicar.com"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,28 @@ def test_the_same_content_is_examined_once_and_found_at_each_place(run: Run[Any]
     run(using(panel, work()))
     assert len(workers.asked) == 1
     assert len(workers.asked[0]) == 1
+
+
+def test_what_is_encrypted_is_examined_again_and_the_known_text_goes_along(run: Run[Any]) -> None:
+    async def closed(leaves: Sequence[LeafRequest]) -> list[Examination]:
+        answers = [examined(one) for one in leaves]
+        finding = Finding("files", "Encrypted.Member", "encrypted", 2)
+        pairs = zip(leaves, answers, strict=True)
+        return [answer if one.text else replace(answer, findings=(finding,)) for one, answer in pairs]
+
+    workers = FakeWorkers(closed)
+    panel = Panel(Limits(), workers)
+    text = replace(leaf(b"The password is hunter2.", "1"), text=True)
+    archive = leaf(b"archive", "2", "a.7z")
+
+    async def work() -> None:
+        for _ in range(2):
+            answers = await panel.examine([text, archive])
+            assert [one.artifacts[0].path for one in answers] == ["1", "2"]
+            assert [len(one.findings) for one in answers] == [0, 1]
+
+    run(using(panel, work()))
+    assert [sorted(asked) for asked in workers.asked] == [sorted([text.sha256, archive.sha256])] * 2
 
 
 def test_the_same_content_under_another_name_is_examined_again(run: Run[Any]) -> None:
