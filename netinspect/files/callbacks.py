@@ -18,6 +18,7 @@ S_OK: Final = 0
 _E_ABORT, _E_NOINTERFACE, _E_INVALIDARG = -0x7FFFBFFC, -0x7FFFBFFE, -0x7FF8FFA9
 E_OUTOFMEMORY: Final = -0x7FF8FFF2
 
+
 def _iid(group: int, number: int) -> bytes:
     return uuid.UUID(f"23170f69-40c1-278a-0000-00{group:02x}00{number:02x}0000").bytes_le
 
@@ -26,6 +27,7 @@ _UNKNOWN = uuid.UUID("00000000-0000-0000-c000-000000000046").bytes_le
 _IN_STREAM, _SEQ_IN, _SEQ_OUT = _iid(3, 3), _iid(3, 1), _iid(3, 2)
 OPEN_CALLBACK, _EXTRACT_CALLBACK, _PROGRESS, PASSWORD = _iid(6, 0x10), _iid(6, 0x20), _iid(0, 5), _iid(5, 0x10)
 IN_ARCHIVE, SET_PROPERTIES = _iid(6, 0x60), _iid(6, 0x03)
+
 
 class Texts(Protocol):
     """What is used of the library."""

@@ -34,7 +34,7 @@ from netinspect.files.callbacks import (
     Input,
     Object,
     Output,
-)  # fmt: skip
+)
 
 _PATH, _IS_DIR, _SIZE, _PACKED, _SOLID, _ENCRYPTED, _METHOD = 3, 6, 7, 8, 13, 15, 22
 _VERSION, _INTERFACE = 1, 0  # NModulePropID

@@ -17,7 +17,7 @@ Category = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found. `severity` 1 is the highest, 3 is for information. `sha256` names the artifact ("" : the session)."""
+    """One thing found. `severity` 1 is the highest, 3 is for information. `sha256` names the artifact, "" the session."""
 
     engine: str
     signature: str
@@ -38,7 +38,7 @@ class Unscanned:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """All that is known of one content: the artifacts in it (itself first), what was found, what could not be looked at."""
+    """All that is known of one content: artifacts (itself first), what was found, what could not be looked at."""
 
     artifacts: tuple[Artifact, ...] = ()
     findings: tuple[Finding, ...] = ()

@@ -62,7 +62,7 @@ def test_a_plain_text_gets_the_same_answer_as_from_a_worker(rules: RuleEngine, d
         Leaf(b"hello", declared="text/html"),
         Leaf(b"\x00\x01\x02binary"),
     ],
-    ids="eicar zip-behind-text doc html pdf empty large named attachment declared binary".split(),
+    ids=["eicar", "zip", "doc", "html", "pdf", "empty", "large", "named", "attachment", "declared", "binary"],
 )
 def test_whatever_is_not_just_text_is_left_to_a_worker(rules: RuleEngine, leaf: Leaf) -> None:
     assert PlainText(rules).examine(leaf) is None
