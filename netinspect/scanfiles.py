@@ -8,17 +8,21 @@ is refused unread, as the gateway does it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+import signal
 import stat
 import sys
+import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, TextIO, cast
 
 from netinspect import records
 from netinspect.assembly import inspector_of
@@ -70,9 +74,7 @@ def run(settings: Settings, names: Sequence[str], *, as_json: bool, out: TextIO,
     Records or a readable summary go to `out`; what could not be read, and on a terminal the progress, to `err`.
     """
     show = _json if as_json else _readable
-    # Not asyncio.run: it would turn the first SIGINT into a cancellation, which a read from a terminal never sees.
-    with asyncio.Runner() as runner:
-        return runner.get_loop().run_until_complete(_run(settings, names, show, out, _Progress(err)))
+    return asyncio.run(_run(settings, names, show, out, _Progress(err)))
 
 
 async def _run(
@@ -86,36 +88,40 @@ async def _run(
     worst = FINE
     work: deque[tuple[str, asyncio.Task[Judgement | Failure]]] = deque()
 
-    async def finish_one() -> int:
-        name, task = work.popleft()
-        answer = await task
+    def report(name: str, answer: Judgement | Failure) -> None:
+        nonlocal worst
         progress.clear()
         if isinstance(answer, Failure):
             progress.say(str(answer))
-            return FAILED
-        out.write(show(answer, name))
-        progress.done(name)
-        return FINE if harmless(answer) else FOUND
+            worst = FAILED
+        else:
+            out.write(show(answer, name))
+            progress.done(name)
+            worst = max(worst, FINE if harmless(answer) else FOUND)
+
+    async def finish(most: int) -> None:
+        """Wait until no more than `most` are in work."""
+        while len(work) > most:
+            name, task = work[0]
+            answer = await task
+            work.popleft()
+            report(name, answer)
 
     await inspector.panel.start()
     try:
         for item in files(names):
             if isinstance(item, Failure):
-                progress.clear()
-                progress.say(str(item))
-                worst = FAILED
-                continue
-            # What is read from a pipe may take any time, and the time of those in work would run out meanwhile.
-            most = 2 * settings.scan.workers if is_regular(item) else 0
-            while len(work) > most:
-                worst = max(worst, await finish_one())
-            if item == "-" and sys.stdin.isatty():
-                progress.say("reads what is typed; Ctrl-D at the start of a line ends it")
-            work.append((item, asyncio.create_task(judge_path(inspector, item))))
-            if not most:
-                worst = max(worst, await finish_one())
-        while work:
-            worst = max(worst, await finish_one())
+                report(item.name, item)
+            elif is_regular(item):
+                await finish(2 * settings.scan.workers)
+                work.append((item, asyncio.create_task(judge_path(inspector, item))))
+            else:
+                # Reading it may take any time, and the time of what is in work would run out meanwhile.
+                await finish(0)
+                if item == "-" and sys.stdin.isatty():
+                    progress.say("reads what is typed; Ctrl-D at the start of a line ends it")
+                report(item, await judge_path(inspector, item))
+        await finish(0)
     finally:
         progress.clear()
         for _, task in work:
@@ -126,14 +132,47 @@ async def _run(
 
 
 async def judge_path(inspector: Inspector, name: str) -> Judgement | Failure:
-    """Judge the file of that name; `-` is standard input."""
+    """Judge the file of that name; `-` is standard input. What is no regular file is read to its end first."""
     try:
-        if name == "-":
-            return await judge_file(inspector, name, sys.stdin.buffer)
-        with open(name, "rb") as file:  # noqa: ASYNC230 - a piece of a local file; what may block is alone in work
-            return await judge_file(inspector, name, file)
+        if is_regular(name):
+            with open(name, "rb") as file:  # noqa: ASYNC230 - a piece of a local file
+                return await judge_file(inspector, name, file)
+        with _collected(inspector, name) as copy:
+            return await judge_file(inspector, name, copy)
     except OSError as error:
         return Failure(name, error.strerror or str(error))
+
+
+def _collected(inspector: Inspector, name: str) -> BinaryIO:
+    """What comes from a pipe, a terminal or a device, in a file of our own; not much more than is looked at."""
+    limits = inspector.limits
+    with _interruptible():
+        copy = cast("BinaryIO", tempfile.SpooledTemporaryFile(limits.spool_memory, dir=inspector.spool_directory))
+        try:
+            with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+                while copy.tell() <= limits.message_size and (piece := file.read(PIECE)):
+                    copy.write(piece)
+            copy.seek(0)
+        except BaseException:
+            copy.close()
+            raise
+    return copy
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end a read that waits for somebody; the loop's own handler would only note it for later."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # noted just before
+            raise KeyboardInterrupt
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def files(names: Sequence[str]) -> Iterator[str | Failure]:

@@ -17,7 +17,7 @@ Category = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found. `severity` 1 is the highest, 3 is for information. `sha256` names the artifact, "" the session."""
+    """One thing found. `severity` 1 is the highest, 3 for information only. `sha256`: the artifact, or "" the session."""
 
     engine: str
     signature: str
