@@ -147,7 +147,8 @@ def _collected(inspector: Inspector, name: str) -> BinaryIO:
     """What comes from a pipe, a terminal or a device, in a file of our own; not much more than is looked at."""
     limits = inspector.limits
     with _interruptible():
-        copy = cast("BinaryIO", tempfile.SpooledTemporaryFile(limits.spool_memory, dir=inspector.spool_directory))
+        folder = str(inspector.spool_directory) if inspector.spool_directory else None
+        copy = cast("BinaryIO", tempfile.SpooledTemporaryFile(limits.spool_memory, dir=folder))  # noqa: SIM115 - given on
         try:
             with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
                 while copy.tell() <= limits.message_size and (piece := file.read(PIECE)):

@@ -166,6 +166,7 @@ def test_a_big_file_is_not_held_in_memory() -> None:
             file.write(b"x" * 70 + b"\r\n" + (b"y" * 98 + b"\r\n") * 10_485)
     program = """
 import resource, sys
+from netinspect.cli import main
 code = main(["scan", "small.eml"])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 code += main(["scan", "big.eml"])

@@ -17,7 +17,7 @@ Category = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found. `severity` 1 is the highest, 3 for information only. `sha256`: the artifact, or "" the session."""
+    """One thing found. `severity` 1 is the highest, 3 is information. `sha256`: of the artifact, "" for the session."""
 
     engine: str
     signature: str
