@@ -13,7 +13,6 @@ _KEPT = frozenset(
         "8BITMIME",  # RFC 6152
         "DSN",  # RFC 3461
         "ENHANCEDSTATUSCODES",  # RFC 2034
-        "ETRN",  # RFC 1985
         "EXPN",
         "HELP",
         "PIPELINING",  # RFC 2920
