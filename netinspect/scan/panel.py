@@ -178,6 +178,8 @@ class Panel:
         if self.clamd is not None:
             await self.clamd.close()
         await self._workers.close()
+        # A YARA-X scanner may be freed only where it was made, and the collector runs in any thread.
+        self._plain = None
 
     async def _watch_lists(self, hashes: HashLists) -> None:
         while True:
