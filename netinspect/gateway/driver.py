@@ -139,10 +139,10 @@ class Driver:
     def accept(self, peer: Peer, transport: asyncio.Transport, destination: tuple[str, int] | None) -> None:
         """Start with a client that is connected. `destination` is where it wanted to go."""
         self.started = True
-        sockname = _plain(transport.get_extra_info("sockname"))
+        sockname = plain(transport.get_extra_info("sockname"))
         if not isinstance(self._mode, mode_specs.ReverseMode) and destination is not None:
             sockname = destination
-        peername = _plain(transport.get_extra_info("peername"))
+        peername = plain(transport.get_extra_info("peername"))
         ctx = new_context(peername, sockname, destination, self._mode, self._options)
         self.client = peer.connection = ctx.client
         self._peers[self.client] = peer
@@ -427,8 +427,8 @@ def _start(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None]) -> 
     return loop.create_task(coro)
 
 
-def _plain(address: tuple[Any, ...]) -> tuple[str, int]:
-    """Host and port; an IPv4 client on a dual-stack socket loses the `::ffff:` in front of its address."""
+def plain(address: tuple[Any, ...]) -> tuple[str, int]:
+    """Host and port of a socket; an IPv4 client on a dual-stack socket loses the `::ffff:` in front of its address."""
     host = address[0]
     return (host[7:] if host.startswith("::ffff:") else host, address[1])
 

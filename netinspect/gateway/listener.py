@@ -13,9 +13,10 @@ from mitmproxy.proxy import context, layer, mode_specs
 
 from netinspect.errors import EnvironmentFault
 from netinspect.gateway import replies
-from netinspect.gateway.driver import Driver, Hooks, Peer
+from netinspect.gateway.driver import Driver, Hooks, Peer, plain
 from netinspect.gateway.layer import Shutdown, SmtpLayer
 from netinspect.gateway.services import Listener, Services
+from netinspect.policy.facts import SessionFacts
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,11 @@ class Listening:
             return
         settings = self._services.settings.gateway
         if len(self._sessions) >= settings.max_sessions:
-            transport.write(replies.signed(replies.BUSY, settings.hostname).raw)
+            reply = replies.signed(replies.BUSY, settings.hostname)
+            transport.write(reply.raw)
+            source = plain(transport.get_extra_info("peername"))
+            facts = SessionFacts(self.listener.zone, *source, *(self.listener.upstream or ("", 0)))
+            self._services.record_turned_away(facts, replies.text_of(reply))
             transport.close()
             return
         destination = self.listener.upstream

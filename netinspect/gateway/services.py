@@ -15,7 +15,7 @@ from netinspect.gateway.replies import NOT_STORED
 from netinspect.identity.zone import Identity
 from netinspect.inspector import Inspector, incident_id
 from netinspect.policy.decision import Decision
-from netinspect.policy.facts import EnvelopeFacts, Facts, Zone
+from netinspect.policy.facts import EnvelopeFacts, Facts, SessionFacts, Zone
 from netinspect.smtp.events import Envelope
 from netinspect.store.quarantine import Quarantine
 
@@ -131,6 +131,10 @@ class Services:
     def record_failure(self, flow: SmtpFlow, why: str, reply: str) -> None:
         """Write the record of a session that ended before the server greeted."""
         self._write(Facts(flow.session), Decision("tempfail", why, 421, "4.4.1"), "", 0, reply)
+
+    def record_turned_away(self, session: SessionFacts, reply: str) -> None:
+        """Write the record of a client that came when there were too many sessions."""
+        self._write(Facts(session), Decision("tempfail", "too many sessions", 421, "4.3.2"), "", 0, reply)
 
     def _write(self, facts: Facts, decision: Decision, incident: str, tx_id: int, reply: str) -> None:
         self.writer.write(
