@@ -28,7 +28,7 @@ from netinspect.scan.clamd_wire import Outcome
 from netinspect.scan.contract import EngineState, Examination, Finding, Unscanned
 from netinspect.scan.gate import ByteGate
 from netinspect.scan.hashes import HashLists
-from netinspect.scan.plaintext import PlainText
+from netinspect.scan.plaintext import PlainText, TextLeaf
 from netinspect.scan.pool import LeafRequest
 
 log = logging.getLogger(__name__)
@@ -43,26 +43,11 @@ LISTS_EVERY = 1.0
 """Seconds between two looks at the hash lists' files."""
 
 
-class LeafLike(Protocol):
+class LeafLike(TextLeaf, Protocol):
     """What is used of a leaf. Its owner closes the content, and not before `examine` is done."""
 
     @property
-    def sha256(self) -> str: ...
-
-    @property
     def content(self) -> Spooled: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def declared(self) -> str: ...
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def text(self) -> bool: ...
 
 
 class Workers(Protocol):
