@@ -15,7 +15,7 @@ import pybase64
 
 from netinspect.mime.embedded import embedded_files
 from netinspect.mime.encodings import Base64Decoder, QuotedPrintableDecoder
-from netinspect.mime.uu import bare_lines
+from netinspect.mime.uu import UuEnd, UuScanner, bare_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64: Final = bytes(set(range(256)) - set(_ALPHABET))
 _NOT_BASE64_NOR_PAD: Final = bytes(set(range(256)) - set(_ALPHABET) - set(b"="))
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_NOT_LINES: Final = bytes(set(_NOT_BASE64_NOR_PAD) - set(b"\r\n"))
+_CR: Final = bytes.maketrans(b"\r", b"\n")
 _RUBBISH: Final = re.compile(rb"[^A-Za-z0-9+/=\r\n \t][^\r\n]*")
 _BROKEN64: Final = frozenset({"base64_rubbish", "base64_after_padding", "base64_padding", "base64_lines"})
 _URL: Final = bytes.maketrans(b"-_", b"+/")
 # Lines and groups, each a step of Python; what is beyond is left to the other ways.
 _STEPS: Final = 400_000
+_LINES: Final = 2_000_000  # 50 MB in lines of 60 characters, with both line ends
 # Programs fold at 60 to 76 characters, and not all at a multiple of four.
 _FOLD: Final = 48
 
@@ -40,8 +42,23 @@ _QP_LOWER: Final = re.compile(rb"=[a-f]")
 _QP_UPPER_ONLY: Final = re.compile(rb"=(?![0-9A-F]{2}|\r?\n)")
 
 
-def decodings(raw: bytes, encoding: str, problems: frozenset[str] | set[str]) -> Iterator[bytes]:
-    """What `raw` is under `encoding` in other readings. `problems` are those of the main decoder, if it ran."""
+class _TooManyError(Exception):
+    """More than `_STEPS`."""
+
+
+def _drop(pattern: re.Pattern[bytes], raw: bytes, instead: bytes = b"") -> bytes:
+    """`raw` without what the pattern finds."""
+    text, count = pattern.subn(instead, raw, _STEPS)
+    if count >= _STEPS:
+        raise _TooManyError
+    return text
+
+
+def decodings(raw: bytes, encoding: str, problems: frozenset[str] | set[str]) -> Iterator[bytes | None]:
+    """What `raw` is under `encoding` in other readings. `problems` are those of the main decoder, if it ran.
+
+    None stands for a reading that was given up: it takes more steps than any message should cost.
+    """
     ways: tuple[Callable[[bytes], bytes], ...] = ()
     if encoding == "base64":
         if not _BROKEN64.isdisjoint(problems):
@@ -49,7 +66,10 @@ def decodings(raw: bytes, encoding: str, problems: frozenset[str] | set[str]) ->
     elif encoding == "quoted-printable" and "qp_broken" in problems:
         ways = _QP
     for way in ways:
-        yield way(raw)
+        try:
+            yield way(raw)
+        except _TooManyError:
+            yield None
 
 
 def decoded(raw: bytes, encoding: str, limit: int) -> tuple[bytes, set[str]]:
@@ -61,12 +81,24 @@ def decoded(raw: bytes, encoding: str, limit: int) -> tuple[bytes, set[str]]:
         printable = QuotedPrintableDecoder()
         return printable.feed(raw) + printable.finish(), printable.problems
     if encoding == "uuencode":
-        return bare_lines(raw), set()
+        return _uu(raw), set()
     if encoding in ("yenc", "binhex"):
         for file in embedded_files(raw, limit):
             return file.data, set()
         return b"", set()
     return raw, set()
+
+
+def _uu(raw: bytes) -> bytes:
+    """The first file in `raw`, or all its lines where there is no `begin`."""
+    scanner = UuScanner()
+    out: list[bytes] = []
+    for event in (*scanner.feed(raw), *scanner.finish()):
+        if isinstance(event, bytes):
+            out.append(event)
+        elif isinstance(event, UuEnd):
+            return b"".join(out)
+    return bare_lines(raw)
 
 
 def _b64(chars: bytes) -> bytes:
@@ -91,7 +123,7 @@ def _by_groups(raw: bytes) -> bytes:
     """Four characters at a time, equals signs counted: those that stand in the middle are taken to the end."""
     chars = raw.translate(None, _NOT_BASE64_NOR_PAD)
     if chars.count(b"=") > _STEPS:
-        return b""
+        raise _TooManyError
     out: list[bytes] = []
     position = 0
     while True:
@@ -106,18 +138,25 @@ def _by_groups(raw: bytes) -> bytes:
         position = group + 4
 
 
+def _lines(raw: bytes) -> list[bytes]:
+    """Lines of characters of the alphabet; a CR alone ends one as well. Empty ones are left out."""
+    text = raw.translate(_CR, _NOT_LINES)
+    if text.count(b"\n") > _LINES:
+        raise _TooManyError
+    return [line for line in text.split(b"\n") if line]
+
+
 def _by_lines(raw: bytes) -> bytes:
     """Each line for itself, as if it had its padding."""
-    lines = [line.translate(None, _NOT_BASE64_NOR_PAD) for line in _LINE_END.split(raw, _STEPS)]
-    if _folded([line for line in lines if line]):
+    lines = _lines(raw)
+    if _folded(lines):
         return b""
     return b"".join([_b64(line.replace(b"=", b"")) for line in lines])
 
 
 def _by_whole_lines(raw: bytes) -> bytes:
     """Each line for itself, and what is no whole group at its end is dropped; that of a shorter last line counts."""
-    lines = [line.translate(None, _NOT_BASE64_NOR_PAD) for line in _LINE_END.split(raw, _STEPS)]
-    lines = [line for line in lines if line]
+    lines = _lines(raw)
     if len(lines) < 2 or _folded(lines):
         return b""
     out = bytearray()
@@ -132,14 +171,15 @@ def _by_whole_lines(raw: bytes) -> bytes:
 def _folded(lines: list[bytes]) -> bool:
     """Whether lines are only where a stream was folded: whole groups in each, or one length and a long one."""
     full = lines[:-1]
-    if all(not len(line) & 3 for line in full):
+    lengths = set(map(len, full))
+    if not any(length & 3 for length in lengths):
         return True
-    return len(full[0]) >= _FOLD and all(len(line) == len(full[0]) for line in full)
+    return len(full[0]) >= _FOLD and len(lengths) == 1
 
 
 def _lines_cut(raw: bytes) -> bytes:
     """A character that must not be there ends its line."""
-    return _no_padding(_RUBBISH.sub(b"", raw))
+    return _no_padding(_drop(_RUBBISH, raw))
 
 
 def _until_rubbish(raw: bytes) -> bytes:
@@ -179,31 +219,31 @@ def _qp(data: bytes) -> bytes:
 
 def _qp_three(raw: bytes) -> bytes:
     """A broken escape is dropped whole."""
-    return _qp(_QP_THREE.sub(b"", raw))
+    return _qp(_drop(_QP_THREE, raw))
 
 
 def _qp_two(raw: bytes) -> bytes:
-    return _qp(_QP_TWO.sub(b"", raw))
+    return _qp(_drop(_QP_TWO, raw))
 
 
 def _qp_digit(raw: bytes) -> bytes:
     """A broken escape is dropped as far as it looks like one."""
-    return _qp(_QP_DIGIT.sub(b"", raw))
+    return _qp(_drop(_QP_DIGIT, raw))
 
 
 def _qp_one(raw: bytes) -> bytes:
     """The sign alone is dropped."""
-    return _qp(_QP_ONE.sub(b"", raw))
+    return _qp(_drop(_QP_ONE, raw))
 
 
 def _qp_upper(raw: bytes) -> bytes:
     """Small letters make no escape (RFC 2045 §6.7 rule 1) and are dropped."""
-    return _qp(_QP_LOWER.sub(b"", raw))
+    return _qp(_drop(_QP_LOWER, raw))
 
 
 def _qp_upper_kept(raw: bytes) -> bytes:
     """Small letters make no escape and stay."""
-    return binascii.a2b_qp(_QP_UPPER_ONLY.sub(b"=3D", raw))
+    return binascii.a2b_qp(_drop(_QP_UPPER_ONLY, raw, b"=3D"))
 
 
 _QP: Final = (_qp_three, _qp_two, _qp_digit, _qp_one, _qp_upper, _qp_upper_kept)

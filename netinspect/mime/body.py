@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,9 @@ _EMPTY: Final = hashlib.sha256().hexdigest()
 # Programs take a uuencoded file out of any text, and a text may call itself anything that is not a file.
 _UU_TYPES: Final = ("text/", "message/")
 _FILES: Final = frozenset({"uuencode", "yenc", "binhex"})  # encodings that frame a file and name it
+_FIELD: Final = re.compile(rb"\n[\0-\x20]{0,4}[Cc]ontent-[TtDd]", re.IGNORECASE)
+_PREFIX: Final = 8  # octets before a delimiter that do not show
+_INVISIBLE: Final = bytes(range(0x21)) + b"\x7f\xa0\xc2\xe2\x80\x8b\xef\xbb\xbf"
 _MARK: Final = 16  # longer than the mark of a BinHex file
 
 
@@ -65,17 +69,25 @@ class Body:
     octets doubtful.
     """
 
-    __slots__ = ("_bare_cr", "_content", "_context", "_decoder", "_last", "outside", "part", "why")
+    __slots__ = (
+        "_bare_cr", "_content", "_context", "_decoder", "_keep", "_last", "_marks", "_prefixed",
+        "outside", "part", "why",
+    )  # fmt: skip
 
-    def __init__(self, part: Part, context: Context, *, outside: bool = False) -> None:
+    def __init__(
+        self, part: Part, context: Context, *, outside: bool = False, marks: tuple[bytes, ...] = ()
+    ) -> None:
         self.part = part
         self.outside = outside
         self.why: list[str] = []
         self._context = context
         self._content = Content(context)
         self._decoder: Decoder | None = None
-        self._last = b""
-        self._bare_cr = False
+        self._last = b"\n"
+        self._bare_cr = self._prefixed = False
+        # A base64 body names what is not of its alphabet in any case.
+        self._marks = () if part.encoding == "base64" else marks
+        self._keep = max([len(mark) for mark in marks]) + _PREFIX + 1 if marks else 0
         if part.encoding == "base64":
             self._decoder = Base64Decoder()
         elif part.encoding == "quoted-printable":
@@ -85,14 +97,28 @@ class Body:
         """Take the next octets of the body as they stand in the message."""
         part = self.part
         part.length += len(data)
-        if part.depth and part.encoding != "base64":
-            if b"\r--" in data or (self._last and b"\r--" in self._last + data[:2]):
-                # To some readers a CR alone ends a line: then there may be a delimiter.
-                self._bare_cr = True
-            self._last = data[-2:] if len(data) > 1 else (self._last + data)[-2:]
+        if self._marks:
+            self._delimiters(data)
         if self._decoder is not None:
             data = self._decoder.feed(data)
         self._content.write(data)
+
+    def _delimiters(self, data: bytes) -> None:
+        """Look for what may be a delimiter to others: one behind a CR alone, or behind octets that do not show."""
+        if b"--" in data or b"-" in self._last:
+            text = self._last + data
+            # To some readers a CR alone ends a line: then there may be a delimiter.
+            self._bare_cr = self._bare_cr or b"\r--" in text
+            for mark in self._marks:
+                at = -1 if self._prefixed else text.find(mark)
+                while at >= 0:
+                    line = text[max(0, at - _PREFIX - 1) : at].rpartition(b"\n")
+                    if line[1] and line[2] and not line[2].strip(_INVISIBLE):
+                        self._prefixed = True
+                        break
+                    at = text.find(mark, at + 2)
+        keep = self._keep
+        self._last = data[-keep:] if len(data) >= keep else (self._last + data)[-keep:]
 
     def discard(self) -> None:
         """Throw away what was collected."""
@@ -110,9 +136,14 @@ class Body:
         if self._bare_cr:
             self.why.append("bare_cr")
             self._context.anomaly("bare_cr", part.offset)
-        if self.outside and self._blank():
-            self._content.discard()
-            return []
+        if self._prefixed:
+            self.why.append("boundary_prefix")
+            self._context.anomaly("boundary_prefix", part.offset)
+        if self.outside:
+            if self._blank():
+                self._content.discard()
+                return []
+            self._hidden_part()
         content, digest = self._content.finish()
         leaf = Leaf(
             part=part,
@@ -144,6 +175,18 @@ class Body:
                 self._context.anomaly("late_header", self.part.offset)
                 self._context.doubtful = True
             return
+
+    def _hidden_part(self) -> None:
+        """Text that no program shows, with the header of a part in it."""
+        if self._content.spool is None or self._context.doubtful:
+            return
+        last = b""
+        for chunk in self._content.spool.chunks():
+            if _FIELD.search(last + chunk[:_MARK]) or _FIELD.search(chunk):
+                self._context.anomaly("part_outside", self.part.offset)
+                self._context.doubtful = True
+                return
+            last = chunk[-_MARK:]
 
     def _blank(self) -> bool:
         spool = self._content.spool

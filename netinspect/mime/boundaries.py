@@ -54,11 +54,11 @@ class Undecided:
 class Boundaries:
     """The stack of open multiparts.
 
-    `suspects` collects offsets of lines that start with a boundary and go on with something else: some programs take
-    them for delimiters (RFC 2046 §5.1.1 lets them).
+    `marks` are the delimiters of the innermost ones. `suspects` collects offsets of lines that start with a boundary
+    and go on with something else: some programs take them for delimiters (RFC 2046 §5.1.1 lets them).
     """
 
-    __slots__ = ("_longest", "_needles", "_prefixes", "_tokens", "stack", "suspects")
+    __slots__ = ("_longest", "_needles", "_prefixes", "_tokens", "marks", "stack", "suspects")
 
     def __init__(self) -> None:
         self.stack: list[Open] = []
@@ -96,6 +96,7 @@ class Boundaries:
         # Innermost first: its delimiters come next in most messages, and bound the search for the others.
         boundaries = list(dict.fromkeys(entry.boundary for entry in reversed(self.stack)))
         self._prefixes = tuple(boundaries)
+        self.marks = tuple([b"--" + boundary for boundary in boundaries[:_SINGLE]])
         self._longest = max(map(len, boundaries), default=0)
         if len(boundaries) > _SINGLE:
             boundaries = [_common(boundaries)]

@@ -19,15 +19,19 @@ _SAME_KIND: Final = 64
 class Context:
     """One message's account."""
 
-    __slots__ = ("_kinds", "anomalies", "doubtful", "last", "limits", "names", "new_spool", "parts")
+    __slots__ = ("_kinds", "anomalies", "doubtful", "last", "limits", "names", "new_spool", "parts", "strict")
 
-    def __init__(self, limits: Limits, new_spool: Callable[[], Spool], *, last: bool = False) -> None:
+    def __init__(
+        self, limits: Limits, new_spool: Callable[[], Spool], *, last: bool = False, strict: bool = False
+    ) -> None:
         self.limits = limits
         self.new_spool = new_spool
         self.anomalies: list[Anomaly] = []
         self.parts = 0
         self.last = last
         """Where a field or a parameter is given twice, the last one counts (`netinspect.mime.readings`)."""
+        self.strict = strict
+        """A field counts only under its exact name."""
         self.doubtful = False
         """Something was seen that may hide parts from this parser: the message is to be read in other ways too."""
         self.names: list[str] = []

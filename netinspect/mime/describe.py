@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from netinspect.mime.headers import Structured, file_name, strip_comments
-from netinspect.mime.names import ending, other_names, plain
+from netinspect.mime.names import FIELDS, ending, other_names, plain
 from netinspect.mime.words import to_text, unfold
 
 if TYPE_CHECKING:
@@ -115,6 +115,9 @@ def describe(part: Part, context: Context, *, digest: bool) -> bytes:
             # RFC 2045 §6.4 forbids it; the parts are read as they stand, some programs would decode them first.
             doubts.append("encoded_multipart")
             context.anomaly("encoded_multipart", part.offset, part.encoding)
+    if len(types) > FIELDS or len(dispositions) > FIELDS:
+        doubts.append("limit_names")
+        context.anomaly("limit_names", part.offset)
     if doubts:
         part.doubts = tuple(dict.fromkeys((*part.doubts, *doubts)))
     return boundary

@@ -67,6 +67,13 @@ _KNOWN: Final = {
 }
 _LOWER: Final = {name: name.lower() for name in _KNOWN.values()}
 
+# The fields that decide what a part is: these are looked for in spellings that only some programs take for them.
+_DECIDING: Final = frozenset({"content-type", "content-transfer-encoding", "content-disposition"})
+_NAME: Final = re.compile(rb"[A-Za-z0-9_.-]++")
+_NAMED: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+_NOT_NAME: Final = bytes(set(range(256)) - set(_NAMED))
+_LONG_NAME: Final = 4096
+
 # More of a structured field than any program makes; beyond it nothing is interpreted.
 _FIELD: Final = 65_536
 _PARAMETERS: Final = 256
@@ -84,10 +91,10 @@ class Headers:
         self.fields: list[tuple[str, bytes]] = []
         self._index: dict[str, list[bytes]] = {}
 
-    def add(self, name: str, value: bytes) -> None:
-        """Append one field."""
+    def add(self, name: str, value: bytes, key: str = "") -> None:
+        """Append one field; `key` is what its name means, where that is not the name in lower case."""
         self.fields.append((name, value))
-        key = _LOWER.get(name) or name.lower()
+        key = key or _LOWER.get(name) or name.lower()
         values = self._index.get(key)
         if values is None:
             self._index[key] = [value]
@@ -121,12 +128,15 @@ class HeaderBlock:
     `junk` is the offset in the block of the first line that is no field and no continuation, -1 when there is none.
     `blank` tells that a line of nothing but blanks continued a field: some programs end the header there.
     `hidden` tells that a continuation line looks like a MIME field of its own. `mark` tells that a byte order mark
-    stood in front. `overflow` is the offset of the first field beyond the limit, -1 when all fit.
+    stood in front. `overflow` is the offset of the first field beyond the limit, -1 when all fit. `odd` tells that a
+    name is that of a MIME field only to forgiving programs (`deciding_field`); `strict` does not take it for one.
     """
 
-    __slots__ = ("blank", "headers", "hidden", "junk", "mark", "overflow")
+    __slots__ = ("_strict", "blank", "headers", "hidden", "junk", "mark", "odd", "overflow")
 
-    def __init__(self, block: bytes, limit: int) -> None:
+    def __init__(self, block: bytes, limit: int, *, strict: bool = False) -> None:
+        self._strict = strict
+        self.odd = False
         self.headers = Headers()
         self.junk = -1
         self.blank = False
@@ -140,14 +150,15 @@ class HeaderBlock:
             self.overflow += 3 * (self.overflow >= 0)
 
     def _parse(self, block: bytes, limit: int) -> None:
-        add = self.headers.add
-        name = ""
+        name = meaning = ""
+        torn = b""  # a line without a colon: the first half of a name, perhaps
         begin = end = offset = count = 0  # a value is cut out once, however many folds it has
         for line in block.split(b"\n"):
             start = offset
             offset += len(line) + 1
             if not line:
                 continue
+            known = key = ""
             if line[0] in _FOLD:
                 blank = not line.strip(b" \t\r")
                 if name:
@@ -159,35 +170,65 @@ class HeaderBlock:
                     continue
                 if blank:
                     continue
-            elif (colon := line.find(b":")) > 0 and line[0] > 0x20:
-                key = line[:colon]
-                known = _KNOWN.get(key)
-                if known is None:
-                    # RFC 5322 §4.5: blanks before the colon are obsolete, not wrong.
-                    key = key.rstrip(b" \t")
-                    if b" " not in key and b"\t" not in key:
-                        known = key.decode("latin-1")
-                if known is not None:
-                    if name:
-                        add(name, block[begin:end].rstrip(b"\r"))
-                    if count >= limit:
-                        self.overflow = start
-                        return
-                    count += 1
-                    name = known
-                    begin = start + colon + 1
-                    end = offset - 1
-                    continue
+                colon = line.find(b":")
+                if torn and colon >= 0:
+                    known, key = self._name(torn + line[:colon], torn=True)
+            elif (colon := line.find(b":")) > 0:
+                octets = line[:colon]
+                known = _KNOWN.get(octets, "")
+                if not known:
+                    known, key = (octets.decode(), "") if _NAME.fullmatch(octets) else self._name(octets)
+            torn = b""
+            if known:
+                if name:
+                    self.headers.add(name, block[begin:end].rstrip(b"\r"), meaning)
+                if count >= limit:
+                    self.overflow = start
+                    return
+                count += 1
+                name, meaning = known, key
+                begin = start + colon + 1
+                end = offset - 1
+                continue
             # QUIRK: mbox files and some relays leave a "From " line in front (RFC 4155).
             if line == b"\r" or (not start and line.startswith((b"From ", b">From "))):
                 continue
             if self.junk < 0:
                 self.junk = start
             if name:
-                add(name, block[begin:end].rstrip(b"\r"))
-                name = ""
+                self.headers.add(name, block[begin:end].rstrip(b"\r"), meaning)
+                name = meaning = ""
+            if colon < 0 and len(line) <= _LONG_NAME:
+                torn = line
         if name:
-            add(name, block[begin:end].rstrip(b"\r"))
+            self.headers.add(name, block[begin:end].rstrip(b"\r"), meaning)
+
+    def _name(self, octets: bytes, *, torn: bool = False) -> tuple[str, str]:
+        """A name that is not spelt as it should be: itself and what it means, `""` when it is no name."""
+        meaning = deciding_field(octets)
+        if meaning:
+            self.odd = True
+            if not self._strict:
+                return octets.decode("latin-1"), meaning
+        if torn or octets[0] <= 0x20:
+            return "", ""
+        # RFC 5322 §4.5: blanks before the colon are obsolete, not wrong.
+        octets = octets.rstrip(b" \t")
+        return ("", "") if b" " in octets or b"\t" in octets else (octets.decode("latin-1"), "")
+
+
+def deciding_field(name: bytes) -> str:
+    """The MIME field that a forgiving program takes for `name`, `""` for none.
+
+    Comments, blanks, control characters and 8-bit octets in a name or around it are nothing to some programs.
+    """
+    if len(name) > _LONG_NAME:
+        return ""
+    for text in (name, strip_comments(name.decode("latin-1")).encode("latin-1")) if b"(" in name else (name,):
+        word = text.translate(None, _NOT_NAME).decode().lower()
+        if word in _DECIDING:
+            return word
+    return ""
 
 
 def hidden_field(line: bytes) -> bool:
@@ -262,11 +303,13 @@ class Structured:
 
     def _head(self, text: str, media: bool) -> tuple[str, str]:
         if media:
-            match = _TYPE.match(text.lstrip(" \t;"))
+            # QUIRK: a second colon, or a separator with nothing before it.
+            text = text.lstrip(" \t;:,)")
+            match = _TYPE.match(text)
             if match:
-                head = f"{match[1]}/{match[2]}".lower()
-                return printable(head), text.lstrip(" \t;")[match.end() :]
-            return "", text.partition(";")[2]
+                return printable(f"{match[1]}/{match[2]}".lower()), text[match.end() :]
+            head, _, rest = text.partition(";")
+            return "", text if "=" in head else rest
         head, _, rest = text.partition(";")
         head = head.strip(' \t"')
         if "=" in head:  # `Content-Disposition: filename=x`, the value itself left out

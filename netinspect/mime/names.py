@@ -33,6 +33,8 @@ _SAME: Final = {"jpeg": "jpg", "jpe": "jpg", "html": "htm", "tiff": "tif", "mpeg
 # More of a field than a name takes; what is longer is a limit elsewhere.
 _TEXT: Final = 8192
 _MANY: Final = 8
+# A part has one of each; of more than this not all are read for names.
+FIELDS: Final = 16
 
 
 def plain(fields: list[bytes]) -> bool:
@@ -73,7 +75,7 @@ def ending(name: str) -> str:
 
 def other_names(headers: Headers, name: str, limit: int) -> list[str]:
     """Names in other readings of these headers whose endings are not that of `name`, each ending once."""
-    fields = [raw[:_TEXT] for field in _FIELDS for raw in headers.get_all(field)]
+    fields = [raw[:_TEXT] for field in _FIELDS for raw in headers.get_all(field)[:FIELDS]]
     found: list[str] = []
     seen = {ending(name), ""}
     for candidate in _candidates(fields):

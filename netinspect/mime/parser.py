@@ -229,11 +229,14 @@ class MimeParser:
         buffer = self._buffer
         crlf = buffer.find(b"\n\r\n", self._looked, limit + 3)
         bare = buffer.find(b"\n\n", self._looked, crlf + 1 if crlf >= 0 else limit + 2)
+        # The next part goes on from here: many parts without a blank line would cost the square of the buffer.
         if bare >= 0:
+            self._looked = bare
             return bare + 1, bare + 2
         if crlf >= 0:
+            self._looked = crlf
             return crlf + 1, crlf + 3
-        self._looked = max(self._block, len(buffer) - 2)
+        self._looked = max(self._looked, min(len(buffer) - 2, limit))
         return -1, -1
 
     def _body(self, *, final: bool) -> bool:
@@ -300,7 +303,7 @@ class MimeParser:
         """The header block of the current part is complete: find out what it is and go on with its body."""
         part, context = self._part, self._context
         block = bytes(self._buffer[start:end])
-        parsed = HeaderBlock(block, context.limits.header_count)
+        parsed = HeaderBlock(block, context.limits.header_count, strict=context.strict)
         part.headers = parsed.headers
         if parsed.overflow >= 0:
             self._doubt("limit_header_count")
@@ -311,6 +314,9 @@ class MimeParser:
         if parsed.hidden:
             context.anomaly("hidden_field", self._base + start)
             self._doubt("hidden_field")
+        if parsed.odd:
+            context.anomaly("field_name_form", self._base + start)
+            self._doubt("field_name_form")
         if parsed.mark:
             context.anomaly("byte_order_mark", self._base + start)
         if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
@@ -326,6 +332,8 @@ class MimeParser:
             else:
                 self._doubt("bad_header_line")
         part.offset = self._base + after
+        part.header_offset = self._base + start
+        part.header_length = min(end, after) - start
         self._position = after
         self._searched = after - 1
         boundary = describe(part, context, digest=self._digest)
@@ -338,10 +346,12 @@ class MimeParser:
             self._doubt("limit_mime_depth")
             container = False
         if not container:
-            self._body_now = Body(part, context)
+            self._body_now = Body(part, context, marks=self._boundaries.marks)
         elif boundary:
             self._boundaries.push(part, boundary)
-            self._body_now = Body(self._pseudo(part, "preamble"), context, outside=True)
+            self._body_now = Body(
+                self._pseudo(part, "preamble"), context, outside=True, marks=self._boundaries.marks
+            )
         else:
             return self._child(part, 1, digest=False)
         self._state = self._body
@@ -350,13 +360,7 @@ class MimeParser:
     def _child(self, parent: Part, number: int, *, digest: bool) -> bool:
         """Start the header block of a new part; what is beyond the number of parts is one unread leaf."""
         if not self._context.another_part():
-            part = self._pseudo(parent, "rest")
-            part.content_type = "application/octet-stream"
-            self._context.anomaly("limit_mime_parts", self._base + self._position)
-            part.doubts = (*part.doubts, "limit_mime_parts")
-            self._boundaries = Boundaries()
-            self._body_now = Body(part, self._context)
-            self._state = self._body
+            self._rest(parent)
             return True
         part = Part(
             path=f"{parent.path}.{number}",
@@ -369,10 +373,21 @@ class MimeParser:
         self._part = part
         self._digest = digest
         self._body_now = None
-        self._block = self._looked = self._position
+        self._block = self._position
+        self._looked = max(self._looked, self._position)
         self._searched = self._position - 1
         self._state = self._header
         return True
+
+    def _rest(self, parent: Part) -> None:
+        """There are too many parts: what follows is one unread leaf."""
+        part = self._pseudo(parent, "rest")
+        part.content_type = "application/octet-stream"
+        self._context.anomaly("limit_mime_parts", self._base + self._position)
+        part.doubts = (*part.doubts, "limit_mime_parts")
+        self._boundaries = Boundaries()
+        self._body_now = Body(part, self._context)
+        self._state = self._body
 
     def _delimiter(self, found: Delimiter) -> None:
         boundaries, context = self._boundaries, self._context
@@ -389,8 +404,13 @@ class MimeParser:
         if found.closing:
             boundaries.close(found.level)
             entry.ends += 1
+            if entry.ends > 1 and not context.another_part():
+                self._rest(entry.part)
+                return
             epilogue = "epilogue" if entry.ends == 1 else f"epilogue{entry.ends}"
-            self._body_now = Body(self._pseudo(entry.part, epilogue), context, outside=True)
+            self._body_now = Body(
+                self._pseudo(entry.part, epilogue), context, outside=True, marks=boundaries.marks
+            )
             self._state = self._body
             return
         entry.parts += 1

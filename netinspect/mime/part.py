@@ -44,6 +44,10 @@ class Part:
     """Path of the encoded message that `offset` counts in; empty for the message itself."""
     length: int = 0
     """Octets of its body as it stands in the message."""
+    header_offset: int = 0
+    """Where its header block begins, counted as `offset` is."""
+    header_length: int = 0
+    """Octets of the header block without its blank line, which stands between it and `offset`."""
     doubts: tuple[str, ...] = ()
     other_names: tuple[str, ...] = ()
     """File names that other programs read out of the same header, where their endings differ."""

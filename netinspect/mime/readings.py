@@ -6,10 +6,11 @@ first reading did not have is a leaf of its own, at `PATH~b`, `PATH~c`, ...
 
     leaves += other_readings(parser, leaves, message)
 
-Three ways, cheapest first:
+Four ways, cheapest first:
 
     the body again    the same part under other decoders (`netinspect.mime.alternatives`)
     the last one      the whole message where the last of two equal fields or parameters counts
+    the exact name    the whole message where a field counts only under its exact name
     carved            the parts without regard to any boundary (`netinspect.mime.carve`)
 
 An ordinary message has no doubts and is not read again. The number of other readings is bounded
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from netinspect.mime.alternatives import decoded, decodings
 from netinspect.mime.body import is_text
-from netinspect.mime.carve import Carved, carve
+from netinspect.mime.carve import Carved, Steps, carve
 from netinspect.mime.context import Context
 from netinspect.mime.describe import IDENTITY, MESSAGES, describe, encodings_named
 from netinspect.mime.headers import Headers
@@ -45,6 +46,7 @@ _OF_ONE: Final = 12  # readings of one part
 # Octets that all readings of a message may look at: some for every message, and so many times the message.
 _WORK: Final = 16_777_216
 _WORK_TIMES: Final = 14
+_LOOK: Final = 1024  # what a look costs besides, in octets
 _SLOW: Final = 6  # quoted-printable takes so many times what base64 takes
 
 
@@ -113,14 +115,15 @@ class _Readings:
         for leaf in self._primary:
             if leaf.path in encoded:
                 self._read_one(leaf.content.getvalue(), leaf.path)
-        if _TWICE.intersection([anomaly.kind for anomaly in self._context.anomalies]) and self._may(
-            message, self._primary[0].part
-        ):
-            self._last(message)
+        kinds = {anomaly.kind for anomaly in self._context.anomalies}
+        if not _TWICE.isdisjoint(kinds) and self._may(message, self._primary[0].part):
+            self._whole(message, Context(self._context.limits, self._context.new_spool, last=True))
+        if "field_name_form" in kinds and self._may(message, self._primary[0].part):
+            self._whole(message, Context(self._context.limits, self._context.new_spool, strict=True))
 
     def _may(self, raw: bytes, part: Part, weight: int = 1) -> bool:
         """Pay for one more look at `raw`; False when there was enough work."""
-        self._work -= len(raw) * weight + 64
+        self._work -= len(raw) * weight + _LOOK
         if self._work < 0 and not self._over:
             self._limit(part)
         return not self._over
@@ -143,23 +146,29 @@ class _Readings:
             return
         raw = message[part.offset : part.offset + part.length]
         self._done.add((part.source, part.offset, part.offset + part.length, part.encoding))
-        self._decodings(raw, part, leaf.path, (*leaf.why, "base64_padding") if lines else leaf.why)
+        why = (*leaf.why, "base64_padding") if lines else leaf.why
+        self._decodings(raw, part, leaf.path, why, again=True)
 
-    def _decodings(self, raw: bytes, part: Part, path: str, why: Iterable[str]) -> None:
-        """`raw` under every encoding that the header names and in every way to undo it."""
+    def _decodings(self, raw: bytes, part: Part, path: str, why: Iterable[str], *, again: bool = False) -> None:
+        """`raw` under every encoding that the header names and in every way to undo it.
+
+        `again` tells that it was decoded before, and that `why` names all that was wrong.
+        """
         fields = part.headers.get_all("content-transfer-encoding")
         names = list(dict.fromkeys(name for field in fields for name in encodings_named(field)))
         if len({field.strip().lower() for field in fields}) > 1 or "unknown_encoding" in why:
             names.append("7bit")
         if "unknown_encoding" in why:
-            names += ["base64", "quoted-printable"]
+            names += ["base64", "quoted-printable", "uuencode"]
         if part.encoding not in names:
             names.append(part.encoding)
         count = 0
         for name in dict.fromkeys(names):
             if not self._may(raw, part):
                 return
-            data, problems = decoded(raw, name, self._context.limits.message_size)
+            data, problems = b"", set(why)
+            if name != part.encoding or not again:
+                data, problems = decoded(raw, name, self._context.limits.message_size)
             if name != part.encoding and not (name == "base64" and "unknown_encoding" in why and problems):
                 count += self._add(part, path, data)
             if name != part.encoding and name != "base64":
@@ -167,11 +176,13 @@ class _Readings:
             for other in decodings(raw, name, problems.union(why)):
                 if count >= _OF_ONE or not self._may(raw, part, 1 if name == "base64" else _SLOW):
                     return
+                if other is None:
+                    self._limit(part)
+                    return
                 count += self._add(part, path, other)
 
-    def _last(self, message: bytes) -> None:
-        """The message once more, the last of equal fields and parameters counting."""
-        context = Context(self._context.limits, self._context.new_spool, last=True)
+    def _whole(self, message: bytes, context: Context) -> None:
+        """The message once more, as `context` says."""
         parser = MimeParser.again(context)
         found: list[Leaf] = []
         try:
@@ -194,12 +205,15 @@ class _Readings:
         root = f"{source}.1" if source else "1"
         places = sorted((leaf.part.offset, leaf.path) for leaf in mine)
         offsets = [offset for offset, _ in places]
-        for carved in carve(message):
+        steps = Steps()
+        for carved in carve(message, steps):
             at = bisect_right(offsets, carved.start) - 1
             path = places[at][1] if at >= 0 else root
             self._carved_part(message, carved, path, source)
             if self._over:
                 return
+        if steps.left < 0:
+            self._limit(self._primary[0].part)
 
     def _carved_part(self, message: bytes, carved: Carved, path: str, source: str) -> None:
         context = Context(self._context.limits, self._context.new_spool)
