@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from netinspect.config import HostPort, Settings
-from netinspect.errors import ConfigError
+from netinspect.errors import ConfigError, EngineError
 from netinspect.files import sevenzip
 
 OLD_SIGNATURES = 7
@@ -61,6 +61,9 @@ def checks(settings: Settings) -> list[Check]:
         *_libraries(),
         _archives(),
         _clamd(settings),
+        _rules(settings),
+        *_hash_lists(settings),
+        *_scripts(settings),
         *_directories(settings),
         *_listeners(settings),
         *_upstreams(settings),
@@ -124,6 +127,58 @@ def _clamd(settings: Settings) -> Check:
     if age > OLD_SIGNATURES:
         return Check("clamd", False, detail, "run freshclam: systemctl enable --now clamav-freshclam")
     return Check("clamd", True, detail)
+
+
+def _rules(settings: Settings) -> Check:
+    """Compiles them as a worker does: a gateway that runs keeps its last good ones, and a new one would not start."""
+    if not settings.scan.rules:
+        return Check("rules", True, "not used; [scan] rules is off")
+    folder = settings.scan.rules_dir
+    try:
+        from netinspect.scan.rulefiles import load_sources
+        from netinspect.scan.rules import RuleEngine
+
+        sources = load_sources(folder)
+        RuleEngine(sources)
+    except ImportError as error:
+        return Check("rules", False, f"cannot be compiled: {error}", "install what is missing above")
+    except EngineError as error:
+        detail = f"{error.place}: {error.message}" if error.place else error.message
+        return Check("rules", False, detail, error.remedy or "make the file readable, or take it away")
+    return Check("rules", True, f"{len(sources)} files compile" + (f", those of {folder} among them" if folder else ""))
+
+
+def _hash_lists(settings: Settings) -> Iterator[Check]:
+    from netinspect.scan.hashes import HashLists
+
+    for name, files in (("hash_block", settings.scan.hash_block), ("hash_allow", settings.scan.hash_allow)):
+        for file in files:
+            try:
+                count = len(HashLists.load([file]))
+            except EngineError as error:
+                remedy = error.remedy or f"make the file readable by {_user()}, or take it out of [scan] {name}"
+                yield Check(name, False, f"{error.place or file}: {error.message}", remedy)
+            else:
+                yield Check(name, True, f"{file}: {count} digests")
+
+
+def _scripts(settings: Settings) -> Iterator[Check]:
+    """Reads and compiles the addons of the gateway; what they do is not tried."""
+    for file in settings.gateway.scripts:
+        try:
+            compile(Path(file).read_bytes(), str(file), "exec")
+        except OSError as error:
+            yield Check(
+                "script", False, f"{file}: {_reason(error)}",
+                f"make it readable by {_user()}, or take it out of [gateway] scripts",
+            )  # fmt: skip
+        except (SyntaxError, ValueError) as error:
+            line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+            message = error.msg if isinstance(error, SyntaxError) else str(error)
+            remedy = "mend the script: the gateway does not start with it"
+            yield Check("script", False, f"{file}{line}: {message}", remedy)
+        else:
+            yield Check("script", True, f"{file}: compiles")
 
 
 def _directories(settings: Settings) -> Iterator[Check]:
@@ -227,7 +282,7 @@ def _client_address(settings: Settings) -> Iterator[Check]:
     if not settings.gateway.keep_client_address:
         return
     try:
-        from netinspect.gateway.driver import IP_TRANSPARENT
+        from netinspect.gateway.sockets import IP_TRANSPARENT
     except ImportError as error:
         yield Check("keep_client_address", False, f"cannot be tried: {error}", "install what is missing above")
         return

@@ -163,3 +163,42 @@ def test_too_few_descriptors_for_the_sessions_are_found() -> None:
 def test_a_limit_that_does_not_hold_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_LIMITED", "pass")
     assert not only("workers", checks(settings())).ok
+
+
+def test_rules_that_do_not_compile_are_found_with_their_place(tmp_path: Path) -> None:
+    rule = tmp_path / "own.yar"
+    rule.write_text("rule A { condition: true }", "ascii")
+    assert only("rules", checks(settings(scan={"rules_dir": str(tmp_path)}))).ok
+    rule.write_text("rule A {\n condition: nothing }", "ascii")
+    check = only("rules", checks(settings(scan={"rules_dir": str(tmp_path)})))
+    assert not check.ok
+    assert f"{rule}:2" in check.detail
+    assert check.remedy
+
+
+def test_a_folder_of_rules_that_is_not_there_is_found(tmp_path: Path) -> None:
+    assert not only("rules", checks(settings(scan={"rules_dir": str(tmp_path / "none")}))).ok
+    assert only("rules", checks(settings(scan={"rules": False}))).ok
+
+
+def test_lists_of_digests_are_read(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text("a" * 64 + "\n", "ascii")
+    bad.write_text("a" * 64 + "\nnone\n", "ascii")
+    found = checks(settings(scan={"hash_block": (str(good),), "hash_allow": (str(bad), str(tmp_path / "none"))}))
+    assert only("hash_block", found) == Check("hash_block", True, f"{good}: 1 digests")
+    wrong = [check for check in found if check.name == "hash_allow"]
+    assert [check.ok for check in wrong] == [False, False]
+    assert f"{bad}:2" in wrong[0].detail
+    assert all(check.remedy for check in wrong)
+
+
+def test_addons_are_compiled(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.py", tmp_path / "bad.py"
+    good.write_text("addons = []\n", "ascii")
+    bad.write_text("addons = []\ndef\n", "ascii")
+    found = checks(settings(gateway={"scripts": (str(good), str(bad), str(tmp_path / "none.py"))}))
+    scripts = [check for check in found if check.name == "script"]
+    assert [check.ok for check in scripts] == [True, False, False]
+    assert f"{bad}:2" in scripts[1].detail
+    assert all(check.remedy for check in scripts[1:])

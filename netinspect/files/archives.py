@@ -24,7 +24,9 @@ _FORMS: Final[dict[str, tuple[str, ...]]] = {
     "cpio": ("cpio",), "chm": ("chm",), "msi": ("compound",), "zstd": ("zstd",), "z": ("z",), "lzma": ("lzma",),
     "wim": ("wim",), "xar": ("xar",), "rpm": ("rpm",), "dmg": ("dmg",), "squashfs": ("squashfs",), "vhd": ("vhd",),
     "vhdx": ("vhdx",), "vmdk": ("vmdk",), "vdi": ("vdi",), "qcow": ("qcow",), "gpt": ("gpt",), "mbr": ("mbr",),
-    "fat": ("fat",), "ntfs": ("ntfs",), "hfs": ("hfs",), "mslz": ("mslz",), "swf": ("swf",), "nsis": ("nsis",),
+    "apm": ("apm",), "fat": ("fat",), "ntfs": ("ntfs",), "ext": ("ext",), "hfs": ("hfs",), "apfs": ("apfs",),
+    "cramfs": ("cramfs",),
+    "mslz": ("mslz",), "swf": ("swf",), "nsis": ("nsis",),
 }  # fmt: skip
 KINDS: Final = frozenset(_FORMS) | {"iso"}
 """Kinds that `members` opens."""
@@ -120,13 +122,15 @@ def _image(library: sevenzip.Library, data: bytes, budget: Budget, report: Repor
     they show, so all are read, and what is in more than one of them is given once."""
     readings = [("iso", data)]
     others = [at for at in range(0x8000, 0x10000, 2048) if data[at : at + 6] == b"\x02CD001"]
-    if others:
+    if others and len(data) > budget.spare:
+        report.could_not("archive_held")
+    elif others:
         # 7-Zip prefers a supplementary descriptor (Joliet's): without them it reads the primary one.
-        primary = bytearray(data)
+        pieces, start = [], 0
         for at in others:
-            primary[at] = 255  # the end of the descriptors (ECMA-119 8.3)
-        readings.append(("iso", bytes(primary)))
-        del primary
+            pieces += [memoryview(data)[start:at], b"\xff"]  # the end of the descriptors (ECMA-119 8.3)
+            start = at + 1
+        readings.append(("iso", b"".join([*pieces, memoryview(data)[start:]])))
     if data.find(b"NSR0", 0x8000, 0x40000) >= 0:
         readings.append(("udf", data))
     seen: set[tuple[int, int]] = set()

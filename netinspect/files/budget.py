@@ -22,11 +22,12 @@ class Member:
 
 Trait = Literal[
     "password",
-    "package", "link", "attachment", "javascript", "autorun", "launch", "smuggled",
+    "package", "link", "attachment", "javascript", "autorun", "launch", "remote", "smuggled",
 ]  # fmt: skip
 """What an unpacker saw and only it can see: `password` a member that a password opened, `package` a file wrapped in
 an OLE object or a notebook, `link` one that stands somewhere else, `attachment` a file in a PDF, `javascript`,
-`autorun` (an action when it is opened), `launch` (an action that starts a program), `smuggled` a file made by a script.
+`autorun` (an action when it is opened), `launch` (an action that starts a program), `remote` (an action that asks
+another machine's share), `smuggled` a file made by a script.
 """
 
 
@@ -79,13 +80,16 @@ class Damaged(Exception):
 class Budget:
     """What all archives in one leaf may cost together. `passwords` gives what is tried on the encrypted, in order."""
 
-    __slots__ = ("_end", "_passwords", "_words", "limits", "members", "octets", "tries")
+    __slots__ = ("_end", "_passwords", "_words", "held", "limits", "members", "octets", "openings", "tries")
 
     def __init__(self, limits: Limits, passwords: Callable[[], Sequence[str]] = tuple) -> None:
         self.limits = limits
         self.members = limits.archive_members
         self.octets = limits.archive_bytes
+        self.held = 0  # octets of the contents in which whatever is read now lies; kept by whoever walks the tree
         self.tries = limits.password_tries
+        self.openings = 0
+        """How often a password has fitted; it grows before what that opened is given."""
         self._passwords = passwords
         self._words: list[str] | None = None
         self._end = time.process_time() + limits.unpack_time
@@ -124,12 +128,22 @@ class Budget:
             raise OverBudget("archive_bytes")
         if size > limits.archive_ratio_floor and size > limits.archive_ratio * max(packed, 1):
             raise OverBudget("archive_ratio")
+        if size > self.spare:
+            raise OverBudget("archive_held")
 
     def room(self, packed: int) -> tuple[int, str]:
         """Octets that a member of `packed` octets may unpack to, and the name of the limit that says so."""
         limits = self.limits
         ratio = max(limits.archive_ratio * packed, limits.archive_ratio_floor)
-        return min((limits.member_bytes, "member_bytes"), (self.octets, "archive_bytes"), (ratio, "archive_ratio"))
+        return min(
+            (limits.member_bytes, "member_bytes"), (self.octets, "archive_bytes"), (ratio, "archive_ratio"),
+            (self.spare, "archive_held"),
+        )  # fmt: skip
+
+    @property
+    def spare(self) -> int:
+        """Octets that may still be held beside `held`."""
+        return max(0, self.limits.archive_held - self.held)
 
     def spend(self, octets: int) -> None:
         """Pay for unpacked octets."""
@@ -140,11 +154,14 @@ class Budget:
         self.take_member()
         if len(data) > self.octets:
             raise OverBudget("archive_bytes")
+        if len(data) > self.spare:
+            raise OverBudget("archive_held")
         self.octets -= len(data)
         return data
 
     def opened_with(self, password: str) -> None:
         """A password fitted: try it first from now on."""
+        self.openings += 1
         if password in self.passwords:
             self.passwords.remove(password)
         self.passwords.insert(0, password)

@@ -1,8 +1,8 @@
 """What a content is, by its octets and never by its name. One short word, cheap enough to ask of every part.
 
-Words: `zip docx docm xlsx xlsm xlsb pptx pptm odf jar` `ole doc xls ppt msg msi` `pdf rtf` `gzip bzip2 xz zstd 7z rar
-tar cab arj ar cpio iso chm` `exe elf macho class lnk` `png jpeg gif bmp tiff webp emf` `html xml svg mht eml script
-sylk activemime` `text data empty`.
+Words: `zip docx docm xlsx xlsm xlsb pptx pptm odf jar` `ole doc xls ppt msg msi` `pdf xdp fdf rtf` `gzip bzip2 xz zstd
+lzip 7z rar tar cab arj ar cpio iso chm`, disk images (`DISKS`) and what nothing opens (`NOT_UNPACKED`) `exe elf macho
+class lnk` `png jpeg gif bmp tiff webp emf` `html xml svg mht eml script sylk activemime` `text data empty`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ ZIP_TAIL: Final = 65_557
 OOXML: Final = frozenset({"docx", "docm", "xlsx", "xlsm", "xlsb", "pptx", "pptm"})
 ZIPS: Final = frozenset({"zip", "odf", "jar"}) | OOXML
 OLES: Final = frozenset({"ole", "doc", "xls", "ppt", "msg", "msi"})
-DISKS: Final = frozenset({"vhd", "vhdx", "vmdk", "vdi", "qcow", "gpt", "mbr", "fat", "ntfs", "hfs", "dmg", "squashfs"})
-NOT_UNPACKED: Final = frozenset({"alz", "ace", "egg", "lz4", "lzip"})
+DISKS: Final = frozenset({
+    "vhd", "vhdx", "vmdk", "vdi", "qcow", "gpt", "mbr", "apm", "fat", "ntfs", "ext", "hfs", "apfs", "dmg", "squashfs",
+    "cramfs",
+})  # fmt: skip
+NOT_UNPACKED: Final = frozenset({
+    "alz", "ace", "egg", "lz4", "zoo", "arc", "stuffit", "lrzip", "lzop", "zpaq", "snappy", "installshield", "uha",
+    "daa", "kwaj", "freearc", "rar1", "uc2", "squeeze", "gca", "yz1", "kgb", "pack200",
+})  # fmt: skip
 """Archives that nothing here opens."""
 ARCHIVES: Final = DISKS | NOT_UNPACKED | {
     "gzip", "bzip2", "xz", "zstd", "7z", "rar", "tar", "cab", "arj", "lzh", "ar", "cpio", "iso", "chm", "z", "lzma",
-    "wim", "xar", "rpm", "mslz",
+    "wim", "xar", "rpm", "mslz", "lzip",
 }  # fmt: skip
 """What holds other files and is no zip, no compound file and no document."""
 
@@ -36,6 +42,7 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
     (b"PK00PK\x03\x04", "zip"),
+    (b"PK\x07\x08PK\x03\x04", "zip"),  # APPNOTE 8.5.5: the first part of one that was split
     (_OLE, "ole"),
     (b"%PDF-", "pdf"),
     (b"{\\rt", "rtf"),  # Word takes any header that begins so
@@ -63,7 +70,32 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"ALZ\x01", "alz"),
     (b"EGGA", "egg"),
     (b"\x04\x22\x4d\x18", "lz4"),
+    (b"\x02\x21\x4c\x18", "lz4"),
     (b"LZIP\x01", "lzip"),
+    (b"StuffIt (c)1997-", "stuffit"),
+    (b"SIT!", "stuffit"),
+    (b"LRZI\0", "lrzip"),
+    (b"\x89LZO\0\r\n\x1a\n", "lzop"),
+    (b"7kSt\xa0\x31", "zpaq"),
+    (b"zPQ", "zpaq"),
+    (b"\xff\x06\0\0sNaPpY", "snappy"),
+    (b"ISc(", "installshield"),
+    (b"\x13\x5d\x65\x8c", "installshield"),
+    (b"UHA", "uha"),
+    (b"DAA\0", "daa"),
+    (b"KWAJ\x88\xf0\x27\xd1", "kwaj"),
+    (b"SZ \x88\xf0\x27\x33\xd1", "kwaj"),
+    (b"ArC\x01", "freearc"),
+    (b"RE~^", "rar1"),
+    (b"UC2\x1a", "uc2"),
+    (b"HLSQZ", "squeeze"),
+    (b"GCAX", "gca"),
+    (b"yz01", "yz1"),
+    (b"KGB_arch -", "kgb"),
+    (b"\xca\xfe\xd0\x0d", "pack200"),
+    (b"\x1a", "arc"),
+    (b"\x45\x3d\xcd\x28", "cramfs"),
+    (b"%FDF-", "fdf"),
     (b"\x78\x9f\x3e\x22", "tnef"),
     (b"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d\xae\xb1\x53\x78\xd0\x29\x96\xd3", "onenote"),
     (b"\x3f\xdd\x9a\x10\x1b\x91\xf5\x49\xa5\xd0\x17\x91\xed\xc8\xae\xd8", "onenote"),
@@ -119,9 +151,11 @@ def identify(data: bytes, name: str = "") -> str:
         return "lzh"
     if data[7:14] == b"**ACE**":
         return "ace"
-    if len(data) > 262 and data[257:262] == b"ustar":
-        return "tar"
+    if data[20:24] == b"\xdc\xa7\xc4\xfd":
+        return "zoo"
     if len(data) >= 512:
+        if data[257:262] == b"ustar" or _is_old_tar(data):
+            return "tar"
         disk = _disk(data)
         if disk:
             return disk
@@ -131,6 +165,14 @@ def identify(data: bytes, name: str = "") -> str:
         at = head.find(b"%PDF-")
         return "pdf" if at >= 0 else "data"
     return _markup(head) or ("pdf" if b"%PDF-" in head else "text")
+
+
+def _is_old_tar(data: bytes) -> bool:
+    """A tar from before the magic: the first header's checksum is right (POSIX ustar, `chksum`)."""
+    told = data[148:154].strip(b" \0")
+    if not told or told.translate(None, b"01234567") or data[0] < 0x20:
+        return False
+    return int(told, 8) == sum(data[:148]) + 8 * 0x20 + sum(data[156:512])
 
 
 def _disk(data: bytes) -> str:
@@ -152,6 +194,12 @@ def _disk(data: bytes) -> str:
         return "vhd"
     if data[0x40:0x44] == b"\x7f\x10\xda\xbe":
         return "vdi"
+    if data[:2] == b"ER" and data[512:514] == b"PM":
+        return "apm"
+    if data[32:36] == b"NXSB":
+        return "apfs"
+    if data[1080:1082] == b"\x53\xef" and data[1028:1032] != bytes(4):  # s_magic behind a count of blocks
+        return "ext"
     return "hfs" if data[1024:1028] in (b"H+\0\4", b"HX\0\5") else ""
 
 
@@ -219,9 +267,18 @@ def _refine(data: bytes, kind: str) -> str:
         size = data[5:13]
         return "lzma" if len(data) > 13 and (size == b"\xff" * 8 or size[5:] == b"\0\0\0") else ""
     if kind == "swf":
-        return "swf" if 0 < data[3] < 64 else ""
+        return "swf" if len(data) > 3 and 0 < data[3] < 64 else ""
     if kind == "bzip2":
         return "bzip2" if data[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90") else ""
+    if kind == "arc":
+        # Mark, method, a name of the IBM PC's that ends with NUL within 13 octets.
+        name = data[2:15].partition(b"\0")
+        named = name[1] and len(name[0]) > 1 and name[0].isascii()
+        return "arc" if len(data) > 15 and 1 <= data[1] <= 11 and named else ""
+    if kind == "stuffit":
+        return "stuffit" if data[:4] != b"SIT!" or data[10:14] == b"rLau" else ""
+    if kind in ("uha", "zpaq", "gca", "yz1"):  # words begin so too
+        return kind if b"\0" in data[:64] else ""
     if kind == "arj":
         return "arj" if len(data) > 10 and data[10] == 2 else ""
     return kind
@@ -236,6 +293,8 @@ def _zip_kind(data: bytes) -> str:
     size = int.from_bytes(data[end + 12 : end + 16], "little")
     directory = data[max(0, end - size) : end]
     if b"[Content_Types].xml" not in directory:
+        if b"META-INF/manifest.xml" in directory and b"content.xml" in directory:
+            return "odf"  # office programs do not ask for the mark at the start
         return "jar" if b"META-INF/MANIFEST.MF" in directory else "zip"
     for folder, plain, with_macro in ((b"word/", "docx", "docm"), (b"xl/", "xlsx", "xlsm"), (b"ppt/", "pptx", "pptm")):
         if folder in directory:
@@ -281,11 +340,17 @@ def _markup(head: bytes) -> str:
     first = start[:1]
     if first == b"<":
         low = start.lower()
+        if b"urn:oasis:names:tc:opendocument:xmlns:office" in low and b"<html" not in low:
+            return "xml"  # its own names begin like those of pages: `<script:`
         if low.startswith(_HTML_TAGS) or b"<html" in low or b"<script" in low:
             return "html"
+        if b"ns.adobe.com/xdp" in low:
+            return "xdp"
         if b"<svg" in low:
             return "svg"
         return "xml" if low.startswith((b"<?xml", b"<?mso", b"<w:", b"<pkg:")) else "html"
+    if start.startswith(b"ID;P"):
+        return "sylk"
     if first == b"{" and start.startswith(b"{\\rt"):
         return "rtf"
     if b":" in start[:64]:

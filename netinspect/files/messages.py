@@ -13,17 +13,19 @@ from netinspect.spool import Spool, SpoolBudget
 def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -> Iterator[Member]:
     """Yield its leaves. Raises OverBudget."""
     # In memory only: a worker may write no file.
-    limits = replace(budget.limits, spool_memory=budget.octets, mime_parts=min(budget.limits.mime_parts, 1000))
-    room = SpoolBudget(budget.octets)
+    most = min(budget.octets, budget.spare // 2)  # a leaf is there twice while its pieces are joined
+    limits = replace(budget.limits, spool_memory=most, mime_parts=min(budget.limits.mime_parts, 1000))
+    room = SpoolBudget(most)
     parser = MimeParser(limits, lambda: Spool(limits, room))
     try:
         leaves = [*parser.feed(data), *parser.close()]
     except OSError as error:
         parser.discard()
-        raise OverBudget("archive_bytes") from error
+        raise OverBudget("archive_bytes" if most == budget.octets else "archive_held") from error
     report.anomalies += parser.anomalies[:100]
-    for leaf in leaves:
-        yield _member(leaf, budget, report)
+    leaves.reverse()
+    while leaves:  # taken from the list, so that each is freed when it was looked at
+        yield _member(leaves.pop(), budget, report)
 
 
 def _member(leaf: Leaf, budget: Budget, report: Report) -> Member:

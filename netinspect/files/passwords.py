@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+from netinspect.mime.words import field_text
 
 MOST: Final = 50
 """Candidates from one mail."""
@@ -36,6 +38,27 @@ _NEAR: Final = 160
 """Characters behind the word."""
 _WORDS: Final = 6
 """Words behind the word."""
+
+
+_FIELDS: Final = 200
+"""Header fields that are looked at."""
+# What programs write for programs: no sender tells a password there, and it is most of a header.
+_NO_TEXT: Final = (
+    "received", "dkim-", "arc-", "authentication-", "content-", "message-id", "references", "in-reply-to", "date",
+    "mime-version", "return-path", "list-", "x-spam", "x-ms-exchange", "x-microsoft", "x-google", "delivered-to",
+)  # fmt: skip
+
+
+def header_text(fields: Sequence[tuple[str, bytes]]) -> bytes:
+    """The subject and other texts of a header, decoded, where they speak of a password; else `b""`."""
+    told = []
+    for name, value in fields[:_FIELDS]:
+        if name.lower().startswith(_NO_TEXT):
+            continue
+        text = field_text(value, 998)  # RFC 5322 §2.1.1
+        if _HINT.search(text) or _HINT.search(name):
+            told.append(f"{name}: {text}")
+    return "\n".join(told).encode("utf-8", "replace")
 
 
 def candidates(texts: Iterable[bytes]) -> list[str]:

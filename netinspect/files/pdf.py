@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pikepdf
 
 _TELLING = re.compile(
-    rb"/(?:ObjStm|JS|JavaScript|EmbeddedFile|Filespec|EF|Launch|OpenAction|AA|XFA|RichMedia|GoToE|Encrypt)\b"
+    rb"/(?:ObjStm|JS|JavaScript|EmbeddedFile|Filespec|EF|Launch|OpenAction|AA|XFA|RichMedia|GoToE|GoToR|ImportData|Encrypt)\b"
     rb"|/[A-Za-z]*#[0-9A-Fa-f]{2}"
 )
 
@@ -31,6 +31,10 @@ def load() -> None:
 
 def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -> Iterator[Member]:
     """Yield files and scripts. Raises Damaged when it cannot be read, and OverBudget."""
+    at = data.find(b"MIME-Version:")
+    if at >= 0:
+        # Word opens a PDF with a web archive in it as that archive, and a reader as a PDF.
+        yield Member("page.mht", budget.take(data[at:]))
     if not _TELLING.search(data):
         return
     import pikepdf
@@ -119,8 +123,11 @@ def _dictionary(
     import pikepdf
 
     keys = set(here.keys())
-    if "/S" in keys and here["/S"] == "/Launch":
-        report.saw("launch", str(here.get("/F", here.get("/Win", "")))[:200])
+    if "/S" in keys:
+        if here["/S"] == "/Launch":
+            report.saw("launch", str(here.get("/F", here.get("/Win", "")))[:200])
+        elif here["/S"] in ("/GoToR", "/GoToE", "/ImportData"):
+            _share(here.get("/F"), report)
     if "/OpenAction" in keys or "/AA" in keys:
         report.saw("autorun", "")
     if "/JS" in keys:
@@ -140,9 +147,26 @@ def _dictionary(
         parts = here["/XFA"]
         for part in [parts] if isinstance(parts, pikepdf.Stream) else list(parts):
             if isinstance(part, pikepdf.Stream) and part.objgen not in seen:
-                yield Member("form.xml", _content(part, seen, budget))
+                form = _content(part, seen, budget)
+                if b"<script" in form:
+                    report.saw("javascript", "form")
+                    if b"activity=\"initialize\"" in form or b"activity=\"docReady\"" in form:
+                        report.saw("autorun", "form")
+                yield Member("form.xml", form)
     if here.get("/Type") == "/EmbeddedFile" and isinstance(here, pikepdf.Stream):
         unnamed.append(here)
+
+
+def _share(target: Any, report: Report) -> None:
+    """A file on a server is asked for with the reader's name and a proof of the password."""
+    import pikepdf
+
+    if isinstance(target, pikepdf.Dictionary):
+        target = target.get("/UF", target.get("/F"))
+    if isinstance(target, pikepdf.String):
+        place = str(target)
+        if place.replace("/", "\\").startswith("\\\\") or place.lower().startswith("file://"):
+            report.saw("remote", place)
 
 
 def _words(octets: bytes) -> bytes:

@@ -21,6 +21,43 @@ _ERRORS: Final = (
 )  # fmt: skip
 
 
+class Objects:
+    """The embedded objects of one document. `damaged`: the parser stopped before the end."""
+
+    __slots__ = ("_data", "damaged", "found")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.damaged = False
+        parser = rtfobj.RtfObjParser(data)
+        try:
+            parser.parse()
+        except _ERRORS:
+            # What was found before is in its list: Word opens such files up to the damage too.
+            self.damaged = True
+        self.found = list(parser.objects)
+
+    def of(self, data: bytes) -> bool:
+        """Whether these are the objects of exactly `data`."""
+        return self._data is data
+
+
+_last: list[Objects] = []
+
+
+def objects(data: bytes, *, keep: bool = False) -> Objects:
+    """Take `data` apart: slow, a second for a megabyte of text.
+
+    With `keep` the answer waits for the next who asks about the same octets: the office engine looks first, the
+    unpacker after it.
+    """
+    kept = _last.pop() if _last else None
+    answer = kept if kept is not None and kept.of(data) else Objects(data)
+    if keep:
+        _last.append(answer)
+    return answer
+
+
 def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -> Iterator[Member]:
     """Yield the content of each object. Raises OverBudget."""
     if not any(mark in data for mark in _MARKS):
@@ -29,13 +66,10 @@ def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -
         report.could_not("document too long")
         return
     budget.check_time()
-    parser = rtfobj.RtfObjParser(data)
-    try:
-        parser.parse()
-    except _ERRORS:
-        # What was found before is in its list: Word opens such files up to the damage too.
+    told = objects(data)
+    if told.damaged:
         report.could_not("damaged document")
-    for number, found in enumerate(parser.objects, 1):
+    for number, found in enumerate(told.found, 1):
         if found.is_package:
             report.saw("package", str(found.filename or ""))
             file = str(found.filename or f"package{number}").replace("\\", "/").rpartition("/")[2]

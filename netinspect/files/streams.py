@@ -1,4 +1,4 @@
-"""Compressed streams, unpacked in pieces under a budget: deflate, gzip, bzip2, xz, LZMA."""
+"""Compressed streams, unpacked in pieces under a budget: deflate, gzip, bzip2, xz, LZMA, lzip."""
 
 from __future__ import annotations
 
@@ -58,6 +58,51 @@ class Deflate:
         return self._engine.unused_data
 
 
+class Lzip:
+    """One member of an lzip file (manual, "File format": header 6, LZMA with an end mark, trailer 20)."""
+
+    __slots__ = ("_engine", "_head", "_tail")
+
+    def __init__(self) -> None:
+        self._engine: lzma.LZMADecompressor | None = None
+        self._head = b""
+        self._tail = b""
+
+    def decompress(self, data: bytes, /, max_length: int = -1) -> bytes:
+        if self._engine is None:
+            self._head += data
+            if len(self._head) < 6:
+                return b""
+            coded = self._head[5]
+            size = 1 << (coded & 0x1F)
+            size -= (size >> 4) * (coded >> 5)
+            if not 4096 <= size <= 1 << 29:
+                raise lzma.LZMAError("dictionary size")
+            filters = [{"id": lzma.FILTER_LZMA1, "dict_size": min(size, 128 << 20), "lc": 3, "lp": 0, "pb": 2}]
+            self._engine = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
+            data = self._head[6:]
+        if self._engine.eof:
+            self._tail += data
+            return b""
+        return self._engine.decompress(data, max_length)
+
+    @property
+    def eof(self) -> bool:
+        return self._engine is not None and self._engine.eof and len(self._rest) >= 20
+
+    @property
+    def needs_input(self) -> bool:
+        return self._engine is None or self._engine.eof or self._engine.needs_input
+
+    @property
+    def _rest(self) -> bytes:
+        return (self._engine.unused_data if self._engine is not None else b"") + self._tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._rest[20:]
+
+
 ERRORS: Final = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 """What decompressors raise on damage."""
 
@@ -111,11 +156,12 @@ STREAMS: Final[dict[str, tuple[str, bytes, Callable[[], Decompressor]]]] = {
     "gzip": (".gz", b"\x1f\x8b", lambda: Deflate(31)),
     "bzip2": (".bz2", b"BZh", bz2.BZ2Decompressor),
     "xz": (".xz", b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(memlimit=128 << 20)),
+    "lzip": (".lz", b"LZIP\x01", Lzip),
 }
 
 
 def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -> Iterator[Member]:
-    """The one content of a compressed file."""
+    """The one content of a compressed file, and what stands behind it if it is more than padding."""
     suffix, magic, start = STREAMS[kind]
     budget.take_member()
     content, left = inflate(memoryview(data), start, budget, magic=magic, partial=True)
@@ -124,3 +170,9 @@ def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -
     elif left:
         report.anomalies.append(Anomaly("trailing_data", "file", len(data) - left, kind))
     yield Member(name.removesuffix(suffix) if name.endswith(suffix) else f"{name or kind}.out", content)
+    if left > 0:
+        del content
+        # Programs that look for an archive by its end, or by trying, find what is there.
+        trailing = data[len(data) - left :].lstrip(b"\0")
+        if trailing:
+            yield Member("trailing", budget.take(trailing))

@@ -34,21 +34,49 @@ Unpacker: TypeAlias = Callable[[bytes, str, str, Budget, Report], Iterator[Membe
 
 
 def _tar(data: bytes, kind: str, name: str, budget: Budget, report: Report) -> Iterator[Member]:
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for info in archive:
-                budget.take_member()
-                if not info.isreg():
-                    continue
-                budget.check_declared(info.size, info.size)
-                source = archive.extractfile(info)
-                content = source.read(info.size) if source is not None else b""
-                budget.spend(len(content))
-                if len(content) != info.size:
-                    report.could_not("damaged archive")
-                yield Member(info.name, content)
-    except (tarfile.TarError, OverflowError, struct.error) as error:
-        raise Damaged(str(error)) from error
+    """One archive after the other: what stands behind the end of the first is read by `tar -i` and by others."""
+    start = 0
+    while start >= 0:
+        end = start + tarfile.BLOCKSIZE
+        source = io.BytesIO(data)
+        source.seek(start)
+        try:
+            with tarfile.open(fileobj=source, mode="r:") as archive:
+                for info in archive:
+                    yield from _tar_member(archive, info, budget, report)
+                    # Not what is behind a member that ends behind the file.
+                    end = max(end, min(archive.offset, len(data)))
+                if data[archive.offset : archive.offset + tarfile.BLOCKSIZE].strip(b"\0"):
+                    report.could_not("damaged archive")  # a header that is none, and not the end
+        except (tarfile.TarError, OverflowError, struct.error) as error:
+            if not start:
+                raise Damaged(str(error)) from error
+            report.could_not("damaged archive")
+        following = data.find(b"ustar", end + 257 - 8)
+        start = following - 257 if following >= 0 else -1
+        if start >= 0:
+            budget.take_member()
+            report.anomalies.append(Anomaly("appended_archive", "file", start, "tar"))
+
+
+def _tar_member(
+    archive: tarfile.TarFile, info: tarfile.TarInfo, budget: Budget, report: Report
+) -> Iterator[Member]:
+    budget.take_member()
+    if not info.isreg():
+        return
+    budget.check_declared(info.size, info.size)
+    if info.issparse() or archive.fileobj is None:
+        source = archive.extractfile(info)
+        content = source.read(info.size) if source is not None else b""
+        del source
+    else:  # without the copies that a buffered reader makes
+        archive.fileobj.seek(info.offset_data)
+        content = archive.fileobj.read(info.size)
+    budget.spend(len(content))
+    if len(content) != info.size:
+        report.could_not("damaged archive")
+    yield Member(info.name, content)
 
 
 def _zip(data: bytes, kind: str, name: str, budget: Budget, report: Report) -> Iterator[Member]:
@@ -82,6 +110,7 @@ _UNPACKERS: Final[dict[str, Unpacker]] = {
     "svg": markup.members,
     "script": markup.members,
     "xml": markup.members,
+    "xdp": markup.forms,
 }
 
 

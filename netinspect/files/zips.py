@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from netinspect.anomaly import Anomaly
-from netinspect.files import archives
+from netinspect.files import archives, odf
 from netinspect.files import kind as kinds
 from netinspect.files.budget import Budget, Damaged, Member, OverBudget, Report
 from netinspect.files.sevenzip import Item
@@ -58,10 +58,13 @@ class _Reader:
         self._budget = budget
         self._report = report
         self._ranges: list[tuple[int, int]] = []
+        self._odf: odf.Opener | None = None
 
     def read(self, infos: list[zipfile.ZipInfo]) -> Iterator[Member]:
         report, budget = self._report, self._budget
         left: set[int] = set()
+        if not self._ooxml:
+            self._odf = self._opener(infos)
         for index, info in enumerate(infos):
             budget.take_member()
             local = _Local.at(self._view, info.header_offset)
@@ -83,6 +86,11 @@ class _Reader:
                 if wanted is None:
                     continue
                 content = _unpacked(packed, info, budget, report)
+                if self._odf is not None:
+                    plain = self._odf.plain(info.filename, content)
+                    if plain is None:
+                        continue
+                    content = plain
                 yield Member(info.filename, content, wanted)
                 yield from self._other_reading(info, local, content, wanted)
                 del content
@@ -95,6 +103,21 @@ class _Reader:
         if left:
             yield from self._leftovers(left, len(infos))
         yield from self._gaps()
+
+    def _opener(self, infos: list[zipfile.ZipInfo]) -> odf.Opener | None:
+        """OpenDocument encrypts within the zip: its manifest says what, and the zip itself nothing."""
+        for info in infos:
+            if info.filename == odf.MANIFEST and info.compress_type in _OURS and not info.flag_bits & _ENCRYPTED:
+                local = _Local.at(self._view, info.header_offset)
+                if local is None:
+                    return None
+                packed = self._view[local.start : local.start + info.compress_size]
+                try:
+                    manifest = _unpacked(packed, info, self._budget, Report())
+                except (OverBudget, Damaged, NotImplementedError, *ERRORS):
+                    return None  # said where it is read as a member
+                return odf.Opener(manifest, self._budget, self._report) if b"encryption-data" in manifest else None
+        return None
 
     def _leftovers(self, left: set[int], total: int) -> Iterator[Member]:
         asked = 0

@@ -27,12 +27,19 @@ _MACRO_SHEET_BOF: Final = 0x0040
 # [MS-XLS] 2.5.198.17 (Ftab): what starts programs, loads libraries, writes files, talks DDE.
 _CALLS: Final = {
     110: "EXEC", 149: "REGISTER", 150: "CALL", 105: "INITIATE", 107: "POKE", 108: "EXECUTE",
-    132: "FOPEN", 137: "FWRITELN", 138: "FWRITE",
+    132: "FOPEN", 137: "FWRITELN", 138: "FWRITE", 96: "FORMULA",
 }  # fmt: skip
 # 2.5.198.63: PtgFuncVar is type 0x22, 0x42 or 0x62, the number of arguments, and the function, whose highest bit marks
 # a command.
-_FUNCTION = re.compile(rb"[\x22\x42\x62][\x00-\x1e\x80-\x9e](?=([\x69-\x9f])\x00)", re.DOTALL)
-_TEXT_CALLS = re.compile(r"\b(EXEC|REGISTER|CALL|INITIATE|POKE|EXECUTE|FOPEN|FWRITE|FWRITELN)\s*\(", re.IGNORECASE)
+_FUNCTION = re.compile(rb"[\x22\x42\x62][\x00-\x1e\x80-\x9e](?=([\x69-\x9f]\x00|\x60\x80))", re.DOTALL)
+_TEXT_CALLS = re.compile(
+    r"\b(EXEC|REGISTER|CALL|INITIATE|POKE|EXECUTE|FOPEN|FWRITE|FWRITELN|FORMULA)(?:\.FILL)?\s*\(", re.IGNORECASE
+)
+# CHAR(61) is a character, and & joins: formulas that write formulas are made of these.
+_TEXT_CHAR = re.compile(r"\bCHAR\s*\(\s*(\d{1,3})(?:\.0{1,4})?\s*\)", re.IGNORECASE)
+_TEXT_JOIN = re.compile(r'"\s*&\s*"')
+# 2.5.198.66 and 2.5.198.62: PtgInt with the code, PtgFunc with CHAR (111); PtgConcat (8) stands between two of them.
+_CHAR = re.compile(rb"\x1e([\x09-\xff])\x00[\x21\x41\x61]\x6f\x00\x08?", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -75,8 +82,18 @@ def excel4(signature: str, starts: bool, calls: list[str], sha256: str, detail: 
 
 
 def text_calls(text: str) -> list[str]:
-    """Which of the dangerous functions a formula in text calls."""
-    return sorted({call.upper() for call in _TEXT_CALLS.findall(text)})
+    """Which of the dangerous functions a formula in text calls, or writes into another cell."""
+    calls = _TEXT_CALLS.findall(text)
+    if "&" in text:
+        plain = _TEXT_CHAR.sub(lambda match: f'"{chr(int(match[1]) & 0xFF)}"', text)
+        calls += _TEXT_CALLS.findall(_TEXT_JOIN.sub("", plain))
+    return sorted({call.upper() for call in calls})
+
+
+def _built_calls(tokens: bytes) -> list[str]:
+    """What a formula in tokens makes of single characters."""
+    codes = bytes(match[1][0] for match in _CHAR.finditer(tokens))
+    return text_calls(codes.decode("latin-1")) if len(codes) > 4 else []
 
 
 def _records(stream: bytes, at: int, budget: int) -> list[tuple[int, int, int]]:
@@ -159,6 +176,8 @@ def _read_macros(stream: bytes, at: int, book: Workbook, budget: int) -> int:
                 call = _CALLS.get(match[1][0])
                 if call:
                     book.calls.add(call)
+            if stream.find(b"\x6f\x00", start + 20, end) >= 0:
+                book.calls.update(_built_calls(stream[start + 20 : end]))
     return len(records)
 
 
@@ -201,4 +220,6 @@ def xlsb_link(data: bytes) -> str:
 def xlsb_calls(data: bytes) -> list[str]:
     """The dangerous functions that the binary macro sheet of an XLSB calls; tokens as in XLS."""
     calls = {_CALLS.get(match[1][0], "") for match in _FUNCTION.finditer(data)}
+    if b"\x6f\x00" in data:
+        calls.update(_built_calls(data))
     return sorted(calls - {""})

@@ -15,7 +15,6 @@ from typing import Any, Final
 import netinspect
 from netinspect.errors import EngineError
 from netinspect.scan import wire
-from netinspect.scan.contract import Examination
 
 START_TIME: Final = 60.0
 """Seconds a worker may take until it is ready; 0.5 s are usual, a machine under load needs more."""
@@ -28,19 +27,27 @@ _received_view = memoryview(_received)
 
 
 class Job:
-    """A batch of leaves for one round trip. `future` gets the examinations, or is given up by whoever waits."""
+    """A batch of leaves for one round trip. `future` gets the examinations, or is given up by whoever waits.
 
-    __slots__ = ("asked", "descriptors", "future", "pieces", "timer")
+    `room` is how many octets may follow the JSON of the answer.
+    """
 
-    def __init__(self, future: asyncio.Future[list[Examination] | str]) -> None:
+    __slots__ = ("asked", "descriptors", "future", "pieces", "room", "timer")
+
+    def __init__(self, future: asyncio.Future[Any], room: int = 0) -> None:
         self.future = future
+        self.room = room
         self.asked: list[str] = []
         self.pieces: list[wire.Octets] = []
         self.descriptors: list[int] = []
         self.timer: asyncio.TimerHandle | None = None
 
-    def settle(self, result: list[Examination] | str) -> None:
-        """Give the examinations, or the reason why there are none."""
+    def read(self, text: memoryview, octets: memoryview) -> tuple[bool, Any]:
+        """Whether the worker retires, and what `future` gets. Raises BadAnswer."""
+        return wire.read_answer(text, self.asked, octets)
+
+    def settle(self, result: Any) -> None:
+        """Give the answer, or the reason (a text) why there is none."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -53,6 +60,16 @@ class Job:
         for descriptor in self.descriptors:
             os.close(descriptor)
         self.descriptors, self.pieces = [], []
+
+
+class CleanJob(Job):
+    """One file to be cleaned; `future` gets it, or the reason why there is none."""
+
+    __slots__ = ()
+
+    def read(self, text: memoryview, octets: memoryview) -> tuple[bool, Any]:
+        """As `Job.read`."""
+        return wire.read_cleaned(text, octets)
 
 
 class Child:
@@ -200,8 +217,8 @@ class Child:
                 return
             frame = memoryview(self._buffer)
         text, octets = wire.HEADER.unpack_from(frame)
-        need = wire.HEADER.size + text
-        if octets or need > wire.ANSWER_LIMIT:
+        need = wire.HEADER.size + text + octets
+        if need - octets > wire.ANSWER_LIMIT or (octets and (self.job is None or octets > self.job.room)):
             self.kill("garbage answer")
         elif len(frame) < need:
             self._need = need
@@ -212,9 +229,9 @@ class Child:
         else:
             self._need = 0
             self._buffer = bytearray()
-            self._take(frame[wire.HEADER.size :])
+            self._take(frame[wire.HEADER.size : need - octets], frame[need - octets :])
 
-    def _take(self, text: memoryview) -> None:
+    def _take(self, text: memoryview, octets: memoryview) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -225,12 +242,12 @@ class Child:
             job = self.job
             if job is None:
                 raise wire.BadAnswer("nobody asked")
-            retire, examinations = wire.read_answer(text, job.asked)
+            retire, answer = job.read(text, octets)
         except wire.BadAnswer:
             self.kill("garbage answer")
             return
         self.job = None
-        job.settle(examinations)
+        job.settle(answer)
         if retire:
             self.kill("retired")
         else:

@@ -37,13 +37,25 @@ class Unscanned:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """A content that a password opened, for an engine that sees only what it was closed in. `data` None: too much."""
+
+    sha256: str
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Examination:
-    """All that is known of one content: artifacts (itself first), what was found, what could not be looked at."""
+    """All that is known of one content: artifacts (itself first), what was found, what could not be looked at.
+
+    `opened` is on its way from the workers to clamd and is empty in what the panel gives.
+    """
 
     artifacts: tuple[Artifact, ...] = ()
     findings: tuple[Finding, ...] = ()
     unscanned: tuple[Unscanned, ...] = ()
     anomalies: tuple[Anomaly, ...] = ()
+    opened: tuple[Opened, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from netinspect.files.artifact import Artifact, Hashes
 from netinspect.files.unpack import Budget, Report, Sight, load, unpack
 from netinspect.limits import Limits
 from netinspect.scan import names
-from netinspect.scan.contract import Category, Examination, Finding, Unscanned
+from netinspect.scan.contract import Category, Examination, Finding, Opened, Unscanned
 from netinspect.scan.rules import RuleEngine
 
 LISTED: Final = 1000
@@ -51,20 +51,26 @@ class Examiner:
         sha256: str = "",
         text: bool = False,
         texts: Sequence[bytes] = (),
+        opened: int = 0,
     ) -> Examination:
         """Examine one leaf; `sha256` is computed when it is `""`. Hostile content raises nothing but MemoryError.
 
-        `texts` are the texts of the same mail, where a password may stand.
+        `texts` are the texts of the same mail, where a password may stand. Of what a password opened, up to `opened`
+        octets come back with the answer.
         """
         kind = kinds.identify(data, name)
         hashes = _hashes(data, sha256)
         sha256 = hashes.sha256
         itself = Artifact(hashes, len(data), kind, path, name, declared, "", "CLOSED", text)
         matches = (*self.look_rules(data, sha256), *names.findings(name, kind, sha256))
-        if kind in _PLAIN and not matches and not kinds.may_hold(data, kind, body=text) and not _carries_macros(data):
+        if (
+            kind in _PLAIN and not matches and not kinds.may_hold(data, kind, body=text) and not _carries_macros(data)
+            and not names.claims_archive(name, kind)
+        ):  # fmt: skip
             return Examination((itself,))
-        walk = _Walk(self, self._limits, texts)
+        walk = _Walk(self, self._limits, (*texts, _words_of(name)), opened)
         walk.artifacts.append(itself)
+        walk.hold(len(data))
         walk.take(matches)
         walk.enter(data, itself, 0)
         return walk.result()
@@ -83,9 +89,14 @@ class Examiner:
         """Open a document that the office engine found encrypted: what to say then, its plain content or `b""`."""
         return self._engine.unlock(data, answers, sha256, tried) if self._office else (answers, b"")
 
-    def look_part(self, name: str, data: bytes, sha256: str) -> Sequence[Finding]:
-        """What the office engine says of one part of an OOXML document."""
-        return self._engine.part(name, data, sha256) if self._office else ()
+    def look_part(self, name: str, data: bytes, sha256: str, kind: str) -> Sequence[Finding]:
+        """What the office engine says of one part of a document of `kind`."""
+        return self._engine.part(name, data, sha256, kind) if self._office else ()
+
+
+def _words_of(name: str) -> bytes:
+    """A file's name as a text that may tell its own password."""
+    return name.rpartition(".")[0].replace("_", " ").replace("-", " ").encode("utf-8", "replace")
 
 
 _PLAIN: Final = frozenset({"text", "html", "eml", "png", "jpeg", "gif", "data", "empty"})
@@ -109,13 +120,16 @@ def _hashes(data: bytes, sha256: str = "") -> Hashes:
 class _Walk:
     """The examination of one leaf while it is made."""
 
-    def __init__(self, examiner: Examiner, limits: Limits, texts: Sequence[bytes]) -> None:
+    def __init__(self, examiner: Examiner, limits: Limits, texts: Sequence[bytes], opened: int) -> None:
         self._examiner = examiner
         self._limits = limits
         self._texts = texts
         self._told: list[str] = []
         self._budget = Budget(limits, self._passwords)
         self._entered: set[str] = set()
+        self._keeps = opened > 0
+        self._room = opened
+        self._opened: dict[str, Opened] = {}
         self.artifacts: list[Artifact] = []
         self._findings: dict[tuple[str, str, str], Finding] = {}
         self._unscanned: dict[tuple[str, str], Unscanned] = {}
@@ -155,23 +169,44 @@ class _Walk:
                 data, answers, sha256, (_STANDARD, *self._budget.passwords)
             )
         self.take(answers)
-        if not plain and not kinds.may_hold(data, kind, body=artifact.text):
+        claims = names.claims_archive(artifact.name, kind)
+        if not plain and not claims and not kinds.may_hold(data, kind, body=artifact.text):
             return
         if depth >= self._limits.archive_depth:
             if plain or kind in _ARCHIVES or kinds.carries(data):
                 self._over("archive_depth", sha256)
             return
         if plain:
+            self._open(plain)
             self._member(artifact.name or "decrypted", plain, artifact, depth + 1)
             return
         report = Report()
+        openings = self._budget.openings
         document = kind in kinds.OOXML or kind == "odf"
         for member in unpack(data, kind, artifact.name, self._budget, report):
             if document:
-                self.take(self._examiner.look_part(member.name, member.data, sha256))
+                self.take(self._examiner.look_part(member.name, member.data, sha256, kind))
             if not member.part:
+                claims = False
+                if self._budget.openings > openings:
+                    self._open(member.data)
+                before = self._budget.openings
                 self._member(member.name, member.data, artifact, depth + 1)
+                openings += self._budget.openings - before  # those were of what is in it
+            del member  # or it would be there while the next is unpacked
+        if claims and not report.encrypted:
+            report.could_not("cannot open: named as an archive")
         self._note(report, sha256)
+
+    def _open(self, data: bytes) -> None:
+        """Keep what a password opened for the engine that saw it closed; what is in it that engine finds itself."""
+        if not self._keeps or len(self._opened) >= LISTED:
+            return
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 not in self._opened:
+            fits = len(data) <= self._room and len(self._opened) < LISTED - 1
+            self._room -= len(data) if fits else 0
+            self._opened[sha256] = Opened(sha256, data if fits else None)
 
     def _note(self, report: Report, sha256: str) -> None:
         for reason in report.unscanned:
@@ -214,7 +249,13 @@ class _Walk:
             self._anomalies.setdefault(("not_listed", ""), Anomaly("not_listed", "file", 0, ""))
         self.take(self._examiner.look_rules(data, hashes.sha256))
         self.take(names.findings(name, kind, hashes.sha256, nested=True))
+        self.hold(len(data))
         self.enter(data, artifact, depth)
+        self.hold(-len(data))
+
+    def hold(self, octets: int) -> None:
+        """Note that what is entered next lies in so much more (or less)."""
+        self._budget.held += octets
 
     def _over(self, reason: str, sha256: str) -> None:
         answers: list[Finding | Unscanned] = [Unscanned("files", reason, sha256)]
@@ -226,7 +267,7 @@ class _Walk:
         """All of it."""
         return Examination(
             tuple(self.artifacts), tuple(self._findings.values()), tuple(self._unscanned.values()),
-            tuple(self._anomalies.values()),
+            tuple(self._anomalies.values()), tuple(self._opened.values()),
         )  # fmt: skip
 
 
@@ -234,7 +275,8 @@ _STANDARD: Final = "VelvetSweatshop"
 """What Excel encrypts with when only writing is protected: tried first, for each try on a document costs 0.1 s."""
 _ARCHIVES: Final = kinds.ARCHIVES | kinds.ZIPS
 _LIMITS: Final = frozenset({
-    "archive_depth", "archive_members", "archive_bytes", "member_bytes", "archive_ratio", "unpack_time",
+    "archive_depth", "archive_members", "archive_bytes", "archive_held", "member_bytes", "archive_ratio",
+    "unpack_time",
 })  # fmt: skip
 
 _SIGHTS: Final[dict[str, tuple[str, Category, Literal[1, 2, 3]]]] = {
@@ -243,5 +285,6 @@ _SIGHTS: Final[dict[str, tuple[str, Category, Literal[1, 2, 3]]]] = {
     "attachment": ("Pdf.Attachment", "embedded-object", 3),
     "javascript": ("Pdf.JavaScript", "macro", 3),
     "launch": ("Pdf.Launch", "embedded-object", 2),
+    "remote": ("Pdf.Remote", "external-template", 2),
     "smuggled": ("Html.Smuggled", "embedded-object", 2),
 }

@@ -48,6 +48,15 @@ _SHOWN: Final = _words(
 )
 """What people open without fear: the first of two extensions."""
 _PACKED: Final = _words("zip rar 7z gz bz2 xz z zst lz lzma ace arj cab tgz lzh")
+_VOLUME = re.compile(
+    r"\.(?:zip|rar|7z|tar|t?gz|t?bz2?|t?xz|ace|arj|cab|iso|exe)\.\d{3}$|\.part\d{1,4}\.(?:rar|zip|7z)$|\.[rz]\d\d$"
+)
+"""Parts of an archive that was split: only the first begins as one does."""
+_ARCHIVES: Final = _PACKED | _words(
+    "zipx alz egg lzip lrz lzo zoo arc sit sitx sea br zpaq paq8l uha uc2 pea wim swm esd cpio tbz2 txz tlz tzst cbr"
+    " cbz"
+)
+"""Names under which an unpacker is started, whatever the octets are."""
 _UNPACKS_TO_PROGRAM: Final = _words("exe scr pif bat cmd vbs vbe jse wsf hta lnk cpl msi")
 
 _RUNS: Final = {
@@ -76,6 +85,7 @@ _TURNED = re.compile("[\u202b\u202d\u202e\u2067]")
 _TURNED_BADLY = re.compile("\u0393\u00c7[\u00ab\u00a1\u00ac]|\u00e2\u0080[\u00ab\u00ad\u00ae]")
 _CLASS_ID = re.compile(r"\.\{[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\}$")
 _BLANKS = re.compile(r"[\s\u00a0\u2000-\u200d\u2800\u3000_.]{12,}\.?[a-z0-9]{1,10}$")
+_UNKNOWN: Final = _PICTURES - {"svg"} | {"data"}
 _NO_PROGRAM_CONTENT: Final = frozenset({"html", "xml", "eml", "mht", "pdf", "zip"}) | _PICTURES
 
 
@@ -108,6 +118,14 @@ def findings(name: str, kind: str, sha256: str, *, nested: bool = False) -> tupl
     elif kind in _HEAVY and extension in _LOOKS:
         found.append(_finding("Type.NotAsNamed", "disguised-type", 3, sha256, f"{kind} as {shown}"[:200]))
     return tuple(found)
+
+
+def claims_archive(name: str, kind: str) -> bool:
+    """Whether the name starts an unpacker on a content that is none we know: parts of a split archive, rare formats."""
+    if "." not in name or kind not in _UNKNOWN:
+        return False
+    told = _spoken(name)
+    return told.rpartition(".")[2] in _ARCHIVES or _VOLUME.search(told) is not None
 
 
 def _spoken(name: str) -> str:

@@ -23,7 +23,7 @@ import olefile
 from oletools import olevba
 
 from netinspect.files import kind as kinds
-from netinspect.scan import biff, decrypt, objects, ooxml, rtf, stomp, vba
+from netinspect.scan import biff, decrypt, objects, ooxml, opendocument, rtf, stomp, vba
 from netinspect.scan.contract import Category, Finding, Unscanned
 from netinspect.scan.targets import is_remote
 
@@ -68,8 +68,9 @@ def scan(data: bytes, kind: str, sha256: str) -> Answer:
     return ()
 
 
-part = ooxml.part
-"""Look at one member of an OOXML or ODF document."""
+def part(name: str, data: bytes, sha256: str, kind: str = "") -> Sequence[Finding]:
+    """Look at one member of an OOXML or ODF document, which is of `kind`."""
+    return opendocument.part(name, data, sha256) if kind == "odf" else ooxml.part(name, data, sha256)
 
 
 def unlock(
@@ -89,6 +90,8 @@ def _text(data: bytes, kind: str, sha256: str) -> Answer:
     found: list[Finding | Unscanned] = []
     if kind == "xml" and any(mark in data[:8192] for mark in _FLAT_MARKS):
         found += ooxml.flat(data, sha256)
+    if kind == "xml" and opendocument.is_flat(data):
+        found += opendocument.flat(data, sha256)
     if any(mark in data for mark in kinds.MACRO_MARKS):
         found += _macros(data, sha256)
     return found

@@ -1,4 +1,4 @@
-"""The parts of an OOXML or ODF document: relationships that fetch, DDE fields and links, macro sheets, ActiveX.
+"""The parts of an OOXML document: relationships that fetch, DDE fields and links, macro sheets, ActiveX.
 
 Also the XML of Office 2003 and the flat form of OOXML, which keep all parts in one file.
 """
@@ -62,8 +62,6 @@ def part(name: str, data: bytes, sha256: str) -> Sequence[Finding]:
         return (Finding(ENGINE, "Ooxml.ActiveX", "embedded-object", 3, sha256, name[:200]),)
     if low.startswith("word/") and (b"instr" in data or data.startswith((b"\xff\xfe", b"\xfe\xff"))):
         return fields(text(data), sha256)
-    if low.startswith(("basic/", "scripts/")) and not low.endswith(("script-lb.xml", "script-lc.xml")):
-        return (Finding(ENGINE, "Odf.Macro", "macro", 3, sha256, name[:200]),)
     return ()
 
 

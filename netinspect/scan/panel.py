@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Protocol
 
 from netinspect.anomaly import Anomaly
+from netinspect.disarm.contract import Cleaned
 from netinspect.files.artifact import Artifact, Hashes
 from netinspect.files.kind import identify
 from netinspect.files.passwords import TEXT
@@ -61,6 +62,8 @@ class Workers(Protocol):
     async def close(self) -> None: ...
 
     async def examine(self, leaves: Sequence[LeafRequest], /) -> list[Examination]: ...
+
+    async def disarm(self, content: Spooled, name: str, declared: str, /) -> Cleaned | str: ...
 
 
 class _Job:
@@ -173,8 +176,14 @@ class Panel:
 
     # --- one message ------------------------------------------------------------------------------------------
 
-    async def examine(self, leaves: Sequence[LeafLike]) -> list[Examination]:
-        """Examine the leaves of one message; the answers stand in the same order. Never raises for content."""
+    async def examine(
+        self, leaves: Sequence[LeafLike], words: Callable[[], bytes] = bytes
+    ) -> list[Examination]:
+        """Examine the leaves of one message; the answers stand in the same order. Never raises for content.
+
+        `words` gives other text of the mail where a password may stand (`passwords.header_text`); it is asked only
+        where something could be closed.
+        """
         fingerprint = self.fingerprint
         hashes = self.hashes
         results: dict[int, Examination] = {}
@@ -198,7 +207,8 @@ class Panel:
                 others.append(_Job(at, key, leaf, done))
         # No await before this: whatever is registered as in work has to be worked on.
         if mine:
-            await self._work(mine, fingerprint, results, [leaf for at, leaf in enumerate(leaves) if at in results])
+            answered = [leaf for at, leaf in enumerate(leaves) if at in results]
+            await self._work(mine, fingerprint, results, answered, words)
         for job in others:
             results[job.at] = await self._join(job)
         for at, leaf in allowed:
@@ -220,6 +230,25 @@ class Panel:
         except TimeoutError:
             return (Unscanned("clamd", "timeout"),)
 
+    async def disarm(self, leaf: LeafLike) -> Cleaned | str:
+        """Let a worker clean one content; or why there is no cleaned one. Never raises for content.
+
+        What comes back has to be examined: it was made by a process that had read hostile octets.
+        """
+        size = leaf.content.size
+        entered = False
+        try:
+            async with asyncio.timeout(self._limits.scan_time):
+                if size >= BIG:
+                    await self._gate.acquire(size)
+                    entered = True
+                return await self._workers.disarm(leaf.content, leaf.name, leaf.declared)
+        except TimeoutError:
+            return "timeout"
+        finally:
+            if entered:
+                self._gate.release(size)
+
     async def _join(self, job: _Job) -> Examination:
         """The answer that another call is working on; if that call is given up, the work is ours."""
         done: asyncio.Future[Examination] | None = job.done
@@ -237,8 +266,9 @@ class Panel:
         return results[job.at]
 
     async def _work(
-        self, jobs: list[_Job], fingerprint: str, results: dict[int, Examination], known: Sequence[LeafLike] = ()
-    ) -> None:
+        self, jobs: list[_Job], fingerprint: str, results: dict[int, Examination], known: Sequence[LeafLike] = (),
+        words: Callable[[], bytes] = bytes,
+    ) -> None:  # fmt: skip
         big = sum(size for job in jobs if (size := job.leaf.content.size) >= BIG)
         entered = False
         scans: list[asyncio.Future[Outcome]] = []
@@ -252,7 +282,9 @@ class Panel:
                     if self.clamd is not None:
                         for job in jobs:
                             scans.append(self._submit(self.clamd, job.leaf))
-                    examined = self._look_at_texts(jobs) or await self._ask_workers(jobs, known)
+                    examined = self._look_at_texts(jobs) or await self._ask_workers(jobs, known, words)
+                    if self.clamd is not None and not isinstance(examined, str):
+                        examined = await self._show_opened(self.clamd, examined)
                     for scan in scans:
                         if not scan.done():
                             await scan
@@ -260,6 +292,8 @@ class Panel:
                 log.warning("the judgement of %d contents took more than %g s", len(jobs), self._limits.scan_time)
             for index, job in enumerate(jobs):
                 answer = _missing(job.leaf, examined) if isinstance(examined, str) else examined[index]
+                if answer.opened:  # the time was up before clamd had seen it
+                    answer = _told(answer, [Unscanned("clamd", "timeout", one.sha256) for one in answer.opened])
                 if self.clamd is not None:
                     answer = _with_clamd(answer, scans[index] if scans else None, job.leaf.sha256)
                 if not any(finding.category == "encrypted" for finding in answer.findings):
@@ -297,13 +331,31 @@ class Panel:
                 answers.append(answer)
         return answers
 
-    async def _ask_workers(self, jobs: list[_Job], known: Sequence[LeafLike]) -> list[Examination] | str:
+    async def _show_opened(self, clamd: ClamdEngine, examined: list[Examination]) -> list[Examination]:
+        """Let clamd look at what the workers opened with a password: it saw that closed."""
+        shown = []
+        for answer in examined:
+            if answer.opened:
+                outcome: list[Finding | Unscanned] = []
+                for one in answer.opened:
+                    if one.data is None:
+                        outcome.append(Unscanned("clamd", "too much was encrypted", one.sha256))
+                    else:
+                        outcome += await clamd.submit(one.data, one.sha256)
+                answer = _told(answer, outcome)
+            shown.append(answer)
+        return shown
+
+    async def _ask_workers(
+        self, jobs: list[_Job], known: Sequence[LeafLike], words: Callable[[], bytes]
+    ) -> list[Examination] | str:
         """The workers' answers, or why there are none.
 
         Texts whose answer is `known` travel along with something else: a password for it may stand there.
         """
         leaves = [job.leaf for job in jobs]
-        if not all(leaf.text for leaf in leaves):
+        closable = not all(leaf.text for leaf in leaves)
+        if closable:
             leaves += [leaf for leaf in known if leaf.text and leaf.content.size <= TEXT][:ALONG]
         try:
             requests = [
@@ -313,6 +365,9 @@ class Panel:
                 )
                 for leaf in leaves
             ]  # fmt: skip
+            told = words() if closable else b""
+            if told:
+                requests.append(LeafRequest(data=told, declared="text/plain", text=True))
             examined = await self._workers.examine(requests)
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -323,7 +378,7 @@ class Panel:
         except Exception:
             log.exception("workers: the examination failed")
             return "fault"
-        if len(examined) != len(leaves):
+        if len(examined) != len(requests):
             log.error("workers: %d answers for %d contents", len(examined), len(leaves))
             return "fault"
         return examined[: len(jobs)]
@@ -335,8 +390,11 @@ def _with_clamd(answer: Examination, scan: asyncio.Future[Outcome] | None, sha25
         outcome: Outcome = () if late in answer.unscanned else (late,)
     else:
         outcome = scan.result()
-    if not outcome:
-        return answer
+    return _told(answer, outcome) if outcome else answer
+
+
+def _told(answer: Examination, outcome: Sequence[Finding | Unscanned]) -> Examination:
+    """The answer with clamd's beside it, and without what was opened for clamd."""
     return Examination(
         answer.artifacts,
         answer.findings + tuple(one for one in outcome if isinstance(one, Finding)),

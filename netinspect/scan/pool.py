@@ -1,4 +1,4 @@
-"""The workers: child processes that examine, behind one `examine`.
+"""The workers: child processes that examine and clean, behind one `examine` and one `disarm`.
 
 All leaves of a message travel in one round trip. What does not come back is an answer too: a worker that takes too
 long, dies or talks rubbish is killed and replaced, and what it was asked is `Unscanned("worker", reason)`; it is not
@@ -17,12 +17,13 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
+from netinspect.disarm.contract import Cleaned
 from netinspect.errors import EngineError
 from netinspect.limits import Limits
 from netinspect.scan import wire
-from netinspect.scan.child import Child, Job
+from netinspect.scan.child import Child, CleanJob, Job
 from netinspect.scan.contract import Examination, Unscanned
 from netinspect.scan.rulefiles import RuleSource, load_sources, watch
 
@@ -73,7 +74,10 @@ class LeafRequest:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """How many workers and what they look with. `faults` lets certain contents make a worker fail, for tests only."""
+    """How many workers and what they look with. `faults` lets certain contents make a worker fail, for tests only.
+
+    `disarm`: load what cleans files at the start, rather than with the first file that is to be cleaned.
+    """
 
     count: int = 2
     rules_dir: str = ""
@@ -82,6 +86,9 @@ class WorkerSettings:
     jobs: int = 5000
     """Jobs after which a worker is replaced."""
     faults: bool = False
+    disarm: bool = False
+    opened: int = 0
+    """Octets of what passwords opened that come back with an answer (`wire.OPENED` where clamd shall see them)."""
 
 
 class WorkerPool:
@@ -162,6 +169,24 @@ class WorkerPool:
             return await batches[0]
         return [examination for answers in await asyncio.gather(*batches) for examination in answers]
 
+    async def disarm(self, content: bytes | Content, name: str = "", declared: str = "", /) -> Cleaned | str:
+        """Clean one file; or why there is no cleaned one: what the cleaner says, or a reason of the pool's own.
+
+        What comes back was written by a process that had read hostile octets: it is to be examined like any other.
+        """
+        if not self._running:
+            return "closed"
+        job = CleanJob(asyncio.get_running_loop().create_future(), self._limits.message_size)
+        try:
+            inline: list[wire.Octets] = []
+            where = _enclose(job, inline, content)
+            job.pieces = wire.frame({"clean": [_size(content), where, name, declared]}, *inline)
+        except (OSError, ValueError) as error:
+            job.drop()
+            return f"content: {error}"
+        cleaned: Cleaned | str = await self._ask(job)
+        return cleaned
+
     async def take_rules(self, sources: tuple[RuleSource, ...]) -> str:
         """Put other rules in force, one worker after the other; `""`, or why the old ones stay.
 
@@ -206,20 +231,25 @@ class WorkerPool:
     async def _batch(self, leaves: Sequence[LeafRequest]) -> list[Examination]:
         if not self._running:
             return _unscanned(leaves, "closed")
-        loop = asyncio.get_running_loop()
-        job = Job(loop.create_future())
+        # A worker whose room is used up keeps one octet of it for each further leaf.
+        room = self._settings.opened and self._settings.opened + len(leaves)
+        job = Job(asyncio.get_running_loop().create_future(), room)
         try:
             _fill(job, leaves)
         except (OSError, ValueError) as error:
             job.drop()
             return _unscanned(leaves, f"content: {error}")
+        answer: list[Examination] | str = await self._ask(job)
+        return _unscanned(leaves, answer) if isinstance(answer, str) else answer
+
+    async def _ask(self, job: Job) -> Any:
+        """Give the job to a worker, now or when one is free; its answer, or a text that says why there is none."""
         if self._idle:
             self._idle.pop().run(job)
         else:
-            job.timer = loop.call_later(self._limits.scan_time, job.settle, "busy")
+            job.timer = asyncio.get_running_loop().call_later(self._limits.scan_time, job.settle, "busy")
             self._waiting.append(job)
-        answer = await job.future
-        return _unscanned(leaves, answer) if isinstance(answer, str) else answer
+        return await job.future
 
     def _on_idle(self, child: Child) -> None:
         if child in self._outdated:
@@ -252,6 +282,7 @@ class WorkerPool:
         settings = {
             "limits": dataclasses.asdict(self._limits), "rules": [[one.origin, one.text] for one in self._sources],
             "office": self._settings.office, "jobs": self._settings.jobs, "faults": self._settings.faults,
+            "disarm": self._settings.disarm, "opened": self._settings.opened,
         }  # fmt: skip
         child = Child(wire.frame(settings), self._limits.worker_time, self._on_idle, self._on_gone)
         self._children.add(child)
@@ -325,17 +356,19 @@ def _fill(job: Job, leaves: Sequence[LeafRequest]) -> None:
     table = []
     inline: list[wire.Octets] = []
     for leaf in leaves:
-        content = leaf.data
-        size = _size(content)
-        where = -1
-        if size > INLINE:
-            where = len(job.descriptors)
-            job.descriptors.append(_descriptor(content))
-        else:
-            inline.append(content if isinstance(content, bytes) else content.getvalue())
-        table.append((size, where, leaf.name, leaf.declared, leaf.path, leaf.sha256, leaf.text))
+        where = _enclose(job, inline, leaf.data)
+        table.append((_size(leaf.data), where, leaf.name, leaf.declared, leaf.path, leaf.sha256, leaf.text))
         job.asked.append(leaf.sha256)
     job.pieces = wire.frame(table, *inline)
+
+
+def _enclose(job: Job, inline: list[wire.Octets], content: bytes | Content) -> int:
+    """Put a content into a job: the number of its descriptor, or -1 and its octets are the next of `inline`."""
+    if _size(content) > INLINE:
+        job.descriptors.append(_descriptor(content))
+        return len(job.descriptors) - 1
+    inline.append(content if isinstance(content, bytes) else content.getvalue())
+    return -1
 
 
 def _descriptor(content: bytes | Content) -> int:

@@ -1,33 +1,27 @@
 """RTF: templates and documents fetched from elsewhere, DDE fields, and the objects that are embedded.
 
-RTF is taken apart by `oletools.rtfobj`, which knows how Word reads broken and disguised object data; it is slow where
-there is much text (a second for a megabyte) and runs only where there is an object.
+RTF is taken apart by `oletools.rtfobj` (in `files.rtf`, once for both rooms), which knows how Word reads broken and
+disguised object data; it is slow where there is much text (a second for a megabyte) and runs only where there is an
+object.
 """
 
 from __future__ import annotations
 
 import io
 import re
-import struct
 from typing import Final
 
 import olefile
-from oletools import rtfobj
 
+from netinspect.files import rtf
 from netinspect.scan import names, objects
 from netinspect.scan.contract import Category, Finding, Unscanned
 from netinspect.scan.targets import is_remote
 
 ENGINE: Final = "office"
 
-LONGEST: Final = 33_554_432
-"""Octets; the parser is Python."""
 OBJECTS: Final = 200
 """Embedded objects that are looked into."""
-
-_FAILURES: Final = (
-    OSError, ValueError, LookupError, struct.error, OverflowError, TypeError, AttributeError, RuntimeError,
-)  # fmt: skip
 
 _TEMPLATE = re.compile(rb"\\\*[\s]*\\template(?![a-z])\s*([^{}]{1,2000})[{}]", re.IGNORECASE)
 _FIELD = re.compile(rb"\\fldinst(?![a-z])(.{0,2000})", re.IGNORECASE | re.DOTALL)
@@ -109,14 +103,12 @@ def _objects(data: bytes, sha256: str) -> list[Finding | Unscanned]:
     found: list[Finding | Unscanned] = [Finding(ENGINE, "Rtf.Object", "embedded-object", 3, sha256)]
     if _EQUATION.search(data):
         found.append(Finding(ENGINE, "Rtf.Equation", "embedded-object", 3, sha256))
-    if len(data) > LONGEST:
+    if len(data) > rtf.LONGEST:
         return [*found, Unscanned(ENGINE, "document too long", sha256)]
-    parser = rtfobj.RtfObjParser(data)
-    try:
-        parser.parse()
-    except _FAILURES:
-        return [*found, Unscanned(ENGINE, "damaged document", sha256)]
-    for one in parser.objects[:OBJECTS]:
+    told = rtf.objects(data, keep=True)
+    if told.damaged:
+        found.append(Unscanned(ENGINE, "damaged document", sha256))
+    for one in told.found[:OBJECTS]:
         if not one.is_ole:
             continue
         name = (one.class_name or b"").decode("latin-1").strip("\0 ").upper()
@@ -132,7 +124,7 @@ def _objects(data: bytes, sha256: str) -> list[Finding | Unscanned]:
             found += _compound(content, sha256)
         elif name in objects.EQUATION_NAMES:
             found += objects.equation(content, sha256)
-    if len(parser.objects) > OBJECTS:
+    if len(told.found) > OBJECTS:
         found.append(Unscanned(ENGINE, "too many objects", sha256))
     return found
 

@@ -4,7 +4,11 @@
     settings = {"limits": {...}, "rules": [[origin, text], ...], "office": bool, "faults": bool, ...}
     ready    = {"fingerprint": text, "confined": [text, ...]} or {"error": [message, place, remedy]}
     job      = [[size, descriptor or -1, name, declared, path, sha256, text], ...]; octets of the -1 ones in order
-    answer   = [retire, [[artifacts, findings, unscanned, anomalies], ...]]
+    answer   = [retire, [[artifacts, findings, unscanned, anomalies], ...]]; where a password opened something the
+               fifth is [[sha256, size or -1 for "too much"], ...], and its octets stand behind in order
+
+    job      = {"clean": [size, descriptor or -1, name, declared]}; octets of one with -1
+    answer   = [retire, [[what, where], ...]]; octets of the cleaned file; or [retire, why it cannot be cleaned]
 
 A worker handles hostile octets, so what it answers is not trusted: JSON only, bounded, each field checked.
 """
@@ -17,18 +21,28 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias, cast, get_args
 
 from netinspect.anomaly import Anomaly, Layer
+from netinspect.disarm.contract import Cleaned, Removal
 from netinspect.files.artifact import Artifact, Hashes, State
-from netinspect.scan.contract import Category, Examination, Finding, Unscanned
+from netinspect.scan.contract import Category, Examination, Finding, Opened, Unscanned
 
 Octets: TypeAlias = bytes | bytearray | memoryview
 
 HEADER: Final = struct.Struct("<II")
+
+OPENED: Final = 33_554_432
+"""Octets of what passwords opened that come back with one answer, for clamd; beyond it that is unscanned by clamd."""
 
 ANSWER_LIMIT: Final = 16_777_216
 """Octets of one answer: `examine.LISTED` artifacts with long names for each leaf of a batch fit in."""
 
 MAX_DESCRIPTORS: Final = 8
 """Descriptors that travel with one job (the kernel takes 253)."""
+
+REMOVALS: Final = 1000
+"""Removals of one file that are listed, as `examine.LISTED` bounds its lists."""
+_WHAT: Final = 64
+_WHERE: Final = 300
+"""Characters of the two fields of a removal; `_WHERE` also of the reason why a file cannot be cleaned."""
 
 _CATEGORIES: Final = frozenset(get_args(Category))
 _LAYERS: Final = frozenset(get_args(Layer))
@@ -60,7 +74,7 @@ def load(text: Octets) -> Any:
 
 def pack(examination: Examination) -> list[Any]:
     """An examination as plain lists."""
-    return [
+    packed = [
         [
             [a.hashes.sha256, a.hashes.sha1, a.hashes.md5, a.size, a.magic, a.path, a.name, a.declared, a.parent_sha256,
              a.state, a.text] for a in examination.artifacts
@@ -69,33 +83,94 @@ def pack(examination: Examination) -> list[Any]:
         [[u.engine, u.reason, u.sha256] for u in examination.unscanned],
         [[a.kind, a.layer, a.offset, a.detail] for a in examination.anomalies],
     ]  # fmt: skip
+    if examination.opened:
+        packed.append([[one.sha256, -1 if one.data is None else len(one.data)] for one in examination.opened])
+    return packed
 
 
-def read_answer(text: Octets, asked: Sequence[str]) -> tuple[bool, list[Examination]]:
-    """Whether the worker retires, and one examination for each SHA-256 in `asked`. Raises BadAnswer."""
+def read_answer(text: Octets, asked: Sequence[str], octets: Octets = b"") -> tuple[bool, list[Examination]]:
+    """Whether the worker retires, and one examination for each SHA-256 in `asked`. Raises BadAnswer.
+
+    `octets` are those behind the JSON: what passwords opened, for all examinations one after the other.
+    """
     try:
         retire, examinations = load(text)
         if len(examinations) != len(asked):
             raise BadAnswer("another number of answers than questions")
-        return retire is True, [unpack(packed, sha256) for packed, sha256 in zip(examinations, asked, strict=True)]
+        rest = _Rest(octets)
+        found = [unpack(packed, sha256, rest) for packed, sha256 in zip(examinations, asked, strict=True)]
+        _require(not rest.left)
+        return retire is True, found
     except (TypeError, ValueError) as error:
         raise BadAnswer("not the shape of an answer") from error
 
 
-def unpack(packed: Any, sha256: str) -> Examination:
+class _Rest:
+    """Octets that are given out piece by piece."""
+
+    __slots__ = ("_at", "_view")
+
+    def __init__(self, octets: Octets) -> None:
+        self._view = memoryview(octets)
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        """Octets that nobody has taken."""
+        return len(self._view) - self._at
+
+    def take(self, size: int) -> bytes:
+        """The next octets. Raises BadAnswer."""
+        _require(size <= self.left)
+        self._at += size
+        return bytes(self._view[self._at - size : self._at])
+
+
+def unpack(packed: Any, sha256: str, rest: _Rest | None = None) -> Examination:
     """Check one examination, which must be about `sha256` (`""`: any). Raises BadAnswer, TypeError or ValueError."""
-    artifacts, findings, unscanned, anomalies = packed
+    artifacts, findings, unscanned, anomalies, *more = packed
+    _require(len(more) <= 1)
+    opened = more[0] if more else ()
     known = tuple([_artifact(*row) for row in artifacts])
     if not known or (sha256 and known[0].hashes.sha256 != sha256):
         raise BadAnswer("an answer about something else")
-    if not findings and not unscanned and not anomalies:
+    if not findings and not unscanned and not anomalies and not opened:
         return Examination(known)
     return Examination(
         known,
         tuple([_finding(*row) for row in findings]),
         tuple([_unscanned(*row) for row in unscanned]),
         tuple([_anomaly(*row) for row in anomalies]),
+        tuple([_opened(rest or _Rest(b""), *row) for row in opened]),
     )
+
+
+def pack_cleaned(cleaned: Cleaned) -> list[list[str]]:
+    """The removals as plain lists; the octets follow the frame. What is listed is bounded, what is removed is not."""
+    return [[one.what[:_WHAT], one.where[:_WHERE]] for one in cleaned.removed[:REMOVALS]]
+
+
+def pack_reason(reason: str) -> str:
+    """Why a file cannot be cleaned."""
+    return reason[:_WHERE]
+
+
+def read_cleaned(text: Octets, octets: Octets) -> tuple[bool, Cleaned | str]:
+    """Whether the worker retires, and the cleaned file or why there is none. Raises BadAnswer."""
+    try:
+        retire, answer = load(text)
+        if type(answer) is str:
+            _require(len(answer) <= _WHERE and not len(octets))
+            return retire is True, answer or "no reason given"
+        _require(type(answer) is list and len(answer) <= REMOVALS)
+        return retire is True, Cleaned(bytes(octets), tuple([_removal(*row) for row in answer]))
+    except (TypeError, ValueError) as error:
+        raise BadAnswer("not the shape of an answer") from error
+
+
+def _removal(what: Any, where: Any) -> Removal:
+    _require(type(what) is type(where) is str and len(what) <= _WHAT and len(where) <= _WHERE)
+    return Removal(what, where)
 
 
 def _require(good: bool) -> None:
@@ -132,6 +207,11 @@ def _finding(engine: Any, signature: Any, category: Any, severity: Any, sha256: 
 def _unscanned(engine: Any, reason: Any, sha256: Any) -> Unscanned:
     _require(type(engine) is type(reason) is str and (sha256 == "" or _is_hex(sha256, 64)))
     return Unscanned(engine, reason, sha256)
+
+
+def _opened(rest: _Rest, sha256: Any, size: Any) -> Opened:
+    _require(_is_hex(sha256, 64) and type(size) is int and size >= -1)
+    return Opened(sha256, None if size < 0 else rest.take(size))
 
 
 def _anomaly(kind: Any, layer: Any, offset: Any, detail: Any) -> Anomaly:

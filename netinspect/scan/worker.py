@@ -1,4 +1,4 @@
-"""The child process that examines: `python -m netinspect.scan.worker DESCRIPTOR PARENT`.
+"""The child process that examines and cleans: `python -m netinspect.scan.worker DESCRIPTOR PARENT`.
 
 It starts slowly (oletools and the rules, once), gives up what it does not need (`confine`), and then answers one job
 after the other over a socket until that is closed. A job that goes wrong in an unforeseen way ends the process, and the
@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from netinspect.disarm import clean
+from netinspect.disarm.contract import CannotClean
 from netinspect.errors import NetinspectError
 from netinspect.files import passwords
 from netinspect.limits import Limits
@@ -75,8 +77,8 @@ class _Channel:
                 descriptors += memoryview(data[: len(data) // 4 * 4]).cast("i")
         return size
 
-    def send(self, value: Any) -> None:
-        for piece in wire.frame(value):
+    def send(self, value: Any, *octets: bytes) -> None:
+        for piece in wire.frame(value, *octets):
             self._sock.sendall(piece)
 
     def send_raw(self, octets: bytes) -> None:
@@ -147,6 +149,9 @@ _FAULTS: Final[dict[bytes, Callable[[_Channel], Any]]] = {
     b"netinspect-fault:garbage": lambda channel: channel.send_raw(wire.HEADER.pack(7, 0) + b"garbage"),
     b"netinspect-fault:flood": lambda channel: channel.send_raw(wire.HEADER.pack(0xFFFFFFF0, 0) + bytes(1000)),
     b"netinspect-fault:lie": lambda channel: channel.send([False, [[_NOBODY, [], [], []]]]),
+    b"netinspect-fault:much": lambda channel: channel.send_raw(wire.HEADER.pack(10, 0xFFFFFFF0) + b"[false,[]]"),
+    b"netinspect-fault:unasked": lambda channel: channel.send([False, []], b"octets that nobody asked for"),
+    b"netinspect-fault:removal": lambda channel: channel.send([False, [["vba", 1]]], b"cleaned"),
     b"netinspect-fault:half": lambda channel: channel.send_half(wire.HEADER.pack(700, 0) + b"[fa"),
     b"netinspect-fault:socket": lambda channel: _denied(socket.socket),
     b"netinspect-fault:write": lambda channel: _denied(lambda: os.open("written", os.O_WRONLY | os.O_CREAT)),
@@ -163,10 +168,13 @@ class _Worker:
         self._limits = Limits(**settings["limits"])
         self._faults = settings["faults"] is True
         self._jobs_left = int(settings["jobs"])
+        self._opened = int(settings["opened"])
         rules = None
         if settings["rules"]:
             rules = RuleEngine([RuleSource(*pair) for pair in settings["rules"]], timeout=self._limits.worker_cpu)
         self._examiner = Examiner(self._limits, rules, office=settings["office"])
+        if settings["disarm"]:
+            clean.load()
 
     def confine(self, confined: list[str]) -> None:
         """Everything is loaded: give up the rest and say that we are ready."""
@@ -184,27 +192,62 @@ class _Worker:
         while True:
             job, octets, descriptors = self._channel.receive()
             confine.limit_cpu(self._limits.worker_cpu)
-            answers = []
-            texts = _texts(job, octets)
-            at = 0
-            for size, where, name, declared, path, sha256, text in job:
-                if where < 0:
-                    data = bytes(octets[at : at + size])
-                    at += size
-                else:
-                    data = _content(descriptors[where], size)
-                if self._faults and data in _FAULTS:
-                    _FAULTS[data](self._channel)
-                examination = self._examiner.examine(
-                    data, name=name, declared=declared, path=path, sha256=sha256, text=text, texts=texts
-                )
-                answers.append(wire.pack(examination))
-                del data
+            behind: list[bytes] = []
+            answer: Any
+            if isinstance(job, dict):
+                answer, cleaned = self._clean(job["clean"], octets, descriptors)
+                behind = [cleaned] if cleaned else []
+            else:
+                answer, behind = self._examine(job, octets, descriptors)
             self._jobs_left -= 1
             retire = self._jobs_left <= 0 or self._has_grown()
-            self._channel.send([retire, answers])
+            self._channel.send([retire, answer], *behind)
             if retire:
                 return
+
+    def _examine(
+        self, job: list[Any], octets: memoryview, descriptors: list[int]
+    ) -> tuple[list[Any], list[bytes]]:
+        """The examinations, and the octets of what passwords opened."""
+        answers = []
+        opened: list[bytes] = []
+        room = self._opened
+        texts = _texts(job, octets)
+        at = 0
+        for size, where, name, declared, path, sha256, text in job:
+            if where < 0:
+                data = bytes(octets[at : at + size])
+                at += size
+            else:
+                data = _content(descriptors[where], size)
+            if self._faults and data in _FAULTS:
+                _FAULTS[data](self._channel)
+            examination = self._examiner.examine(
+                data, name=name, declared=declared, path=path, sha256=sha256, text=text, texts=texts,
+                opened=room,
+            )
+            for one in examination.opened:
+                if one.data is not None:
+                    opened.append(one.data)
+                    # One octet stays: with none the next leaf would say nothing of what it opened.
+                    room = max(1, room - len(one.data))
+            answers.append(wire.pack(examination))
+            del data
+        return answers, opened
+
+    def _clean(self, row: list[Any], octets: memoryview, descriptors: list[int]) -> tuple[Any, bytes]:
+        """The removals and the cleaned file, or why it cannot be cleaned."""
+        size, where, name, declared = row
+        data = bytes(octets) if where < 0 else _content(descriptors[where], size)
+        if self._faults and data in _FAULTS:
+            _FAULTS[data](self._channel)
+        try:
+            cleaned = clean.clean(data, name=name, limits=self._limits, declared=declared)
+        except CannotClean as reason:
+            return wire.pack_reason(str(reason)), b""
+        if len(cleaned.data) > self._limits.message_size:
+            return "larger than a message may be", b""
+        return wire.pack_cleaned(cleaned), cleaned.data
 
     def _has_grown(self) -> bool:
         # The peak never falls and is cheap to ask for; only when it is high is the present size worth a look.

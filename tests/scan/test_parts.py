@@ -126,9 +126,8 @@ def test_a_defined_name_that_starts_macros_is_found() -> None:
     assert part("xl/workbook.bin", "_xlnm.Auto_Open".encode("utf-16-le")) == [("macro-autoexec", "XLM.AutoOpen")]
 
 
-def test_controls_and_macros_of_other_offices_are_information() -> None:
+def test_controls_are_information() -> None:
     assert part("word/activeX/activeX1.xml", b"<ax:ocx/>") == [("embedded-object", "Ooxml.ActiveX")]
-    assert part("Basic/Standard/Module1.xml", b"<script:module/>") == [("macro", "Odf.Macro")]
 
 
 def test_a_field_that_fetches_a_document_is_found() -> None:

@@ -13,6 +13,7 @@ from netinspect.samples import archives, tricks
 from netinspect.scan.contract import Finding
 from netinspect.scan.rulefiles import RuleSource, digest, load_sources
 from netinspect.scan.rules import RuleEngine
+from tests.scan import test_small_files
 
 SHA = "a" * 64
 
@@ -110,7 +111,7 @@ def test_scripts_are_found_in_wide_characters_too(shipped: RuleEngine, rule: str
 def test_every_rule_of_the_package_has_a_trick_and_says_what_it_means() -> None:
     text = "".join(source.text for source in load_sources())
     rules = set(re.findall(r"^rule (\w+)", text, re.MULTILINE))
-    assert rules - {rule for rule, _ in TRICKS} == {"EICAR_Test_File", "Script_Dropper"}
+    assert rules - {rule for rule, _ in (*TRICKS, *test_small_files.TRICKS)} == {"EICAR_Test_File", "Script_Dropper"}
     assert text.count("description =") == text.count("category =") == len(rules)
 
 

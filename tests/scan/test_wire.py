@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netinspect.disarm.contract import Cleaned, Removal
 from netinspect.limits import Limits
 from netinspect.samples import archives, office
 from netinspect.scan import wire
@@ -48,6 +49,63 @@ def test_an_answer_about_something_else_is_refused() -> None:
 def test_another_number_of_answers_is_refused(asked: list[str]) -> None:
     with pytest.raises(wire.BadAnswer):
         wire.read_answer(answer(wire.pack(EXAMPLES[0])), asked)
+
+
+def cleaned(value: Any) -> bytes:
+    return b"".join(bytes(piece) for piece in wire.frame(value))[wire.HEADER.size :]
+
+
+def test_a_cleaned_file_survives_the_way() -> None:
+    file = Cleaned(b"octets", (Removal("vba", "word/vbaProject.bin"), Removal("n\u00e4me \udc80")))
+    assert wire.read_cleaned(cleaned([True, wire.pack_cleaned(file)]), file.data) == (True, file)
+    assert wire.read_cleaned(cleaned([False, wire.pack_reason("encrypted")]), b"") == (False, "encrypted")
+    assert wire.read_cleaned(cleaned([False, ""]), b"") == (False, "no reason given")
+
+
+def test_what_a_cleaner_lists_is_bounded_on_the_way() -> None:
+    packed = wire.pack_cleaned(Cleaned(b"", tuple([Removal("w" * 999, "x" * 9999)] * 2000)))
+    _, file = wire.read_cleaned(cleaned([False, packed]), b"")
+    assert isinstance(file, Cleaned)
+    assert len(file.removed) == wire.REMOVALS
+    _, reason = wire.read_cleaned(cleaned([False, wire.pack_reason("y" * 9999)]), b"")
+    assert isinstance(reason, str)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, 1, [], [False], [False, None], [False, {}], [False, 1], [False, [1]], [False, [[]]], [False, [["a"]]],
+        [False, [["a", 1]]], [False, [[None, "b"]]], [False, [["a", "b", "c"]]], [False, [["a" * 65, "b"]]],
+        [False, [["a", "b" * 301]]], [False, [["a", "b"]] * 1001], [False, "y" * 301], [False, "reason", 1],
+    ],
+)  # fmt: skip
+def test_a_cleaned_file_that_cannot_be_is_refused(value: Any) -> None:
+    with pytest.raises(wire.BadAnswer):
+        wire.read_cleaned(cleaned(value), b"")
+
+
+def test_a_reason_has_no_octets() -> None:
+    with pytest.raises(wire.BadAnswer):
+        wire.read_cleaned(cleaned([False, "encrypted"]), b"x")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.binary(max_size=60) | JSON.map(cleaned), st.binary(max_size=9))
+def test_any_answer_about_a_cleaned_file_is_one_or_is_refused(text: bytes, octets: bytes) -> None:
+    try:
+        retire, file = wire.read_cleaned(text, octets)
+    except wire.BadAnswer:
+        return
+    assert type(retire) is bool
+    assert isinstance(file, str) or (type(file) is Cleaned and file.data == octets)
+    if isinstance(file, Cleaned):
+        assert all(type(one.what) is type(one.where) is str for one in file.removed)
 
 
 @pytest.mark.parametrize(

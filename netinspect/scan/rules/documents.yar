@@ -90,7 +90,7 @@ rule Pdf_Encrypted
         severity = 3
     strings:
         $key = /\/Encrypt\s+\d{1,10}\s+\d{1,5}\s+R\b/
-        $direct = /\/Encrypt\s*<<[^>]{0,400}\/Filter\s*\/Standard/
+        $direct = /\/Encrypt\s*<<[^>]{0,200}\/Filter\s*\/Standard/
     condition:
         Is_Pdf and any of them
 }

@@ -1,6 +1,8 @@
 // Scripts that Windows runs by a double click and that fetch, unpack or start something. What only talks about such
 // scripts has seldom all of the words that each condition asks for.
 
+import "math"
+
 rule Script_Downloader
 {
     meta:
@@ -133,9 +135,13 @@ rule PowerShell_Encoded
         category = "malware"
         severity = 2
     strings:
-        $command = /powershell(\.exe)?["' ][^\r\n]{0,120}-e(n|nc|nco|ncod|ncode|ncoded|ncodedcommand)? +["']?[A-Za-z0-9+\/]{60}/ ascii wide nocase
+        // Two patterns: one that spans both costs 120 steps for each time the word stands in a text.
+        $shell = "powershell" ascii wide nocase
+        $command = /-e(n|nc|nco|ncod|ncode|ncoded|ncodedcommand)? +["']?[A-Za-z0-9+\/]{60}/ ascii wide nocase
     condition:
-        filesize < 4MB and $command
+        filesize < 4MB and $shell and for any i in (1..#command) : (
+            @command[i] > 0 and $shell in (math.max(0, @command[i] - 280)..@command[i])
+        )
 }
 
 rule Batch_Downloader
@@ -148,8 +154,8 @@ rule Batch_Downloader
         $batch = "@echo off" ascii nocase
         $fetch1 = /certutil(\.exe)? [^\r\n]{0,60}-urlcache/ ascii nocase
         $fetch2 = /bitsadmin(\.exe)? [^\r\n]{0,60}\/transfer/ ascii nocase
-        $fetch3 = /powershell(\.exe)? [^\r\n]{0,200}(download|webrequest|iwr |-enc)/ ascii nocase
-        $fetch4 = /curl(\.exe)? [^\r\n]{0,200}https?:[^\r\n]{0,200}\.(exe|dll|scr|ps1|vbs|js|hta|bat)\b/ ascii nocase
+        $fetch3 = /powershell(\.exe)? [^\r\n]{0,120}(download|webrequest|iwr |-enc)/ ascii nocase
+        $fetch4 = /curl(\.exe)? [^\r\n]{0,80}https?:[^\r\n]{0,100}\.(exe|dll|scr|ps1|vbs|js|hta|bat)\b/ ascii nocase
         $fetch5 = /mshta(\.exe)? +["']?https?:/ ascii nocase
         $fetch6 = /regsvr32(\.exe)? [^\r\n]{0,60}\/i:https?:/ ascii nocase
     condition:
