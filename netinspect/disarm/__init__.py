@@ -1,1 +1,1 @@
-"""Taking out of a file what runs, and writing the mail anew with what is left. Opens nothing; C code only in workers."""
+"""Taking out of a file what runs, and writing the mail with what is left. Opens nothing; C code only in workers."""
