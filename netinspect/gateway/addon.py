@@ -13,8 +13,9 @@ from mitmproxy.proxy.server import ConnectionHandler
 from netinspect.config import load
 from netinspect.errors import NetinspectError
 from netinspect.gateway import contentview
+from netinspect.gateway.ends import Shutdown
 from netinspect.gateway.hooks import SmtpFlow
-from netinspect.gateway.layer import Shutdown, SmtpLayer
+from netinspect.gateway.layer import SmtpLayer
 from netinspect.gateway.listener import mode_of
 from netinspect.gateway.services import Listener, Services
 from netinspect.gateway.setup import Engines, listeners_of

@@ -57,7 +57,7 @@ def ehlo_answered(layer: SmtpLayer, reply: Reply) -> Reply:
     if not reply.positive:
         return reply
     filtered = filter_ehlo(reply, size=layer.limits.message_size, offer_starttls=False, offer_chunking=True)
-    layer.server_side.pipelining = any(line.upper() == "PIPELINING" for line in filtered.lines[1:])
+    layer.server_side.pipelining = "PIPELINING" in filtered.lines[1:]
     return filtered
 
 

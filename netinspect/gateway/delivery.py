@@ -1,4 +1,7 @@
-"""How an accepted message is written to the server: dot-stuffed, with our headers, in pieces for a slow server."""
+"""How an accepted message is written to the server: dot-stuffed, with our headers, in pieces for a slow server.
+
+With the action disarm it is the rewritten message, and never the one that came.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +37,15 @@ def as_data(inspection: Inspection, decision: Decision) -> Iterator[bytes]:
 def as_chunk(inspection: Inspection, decision: Decision) -> tuple[int, Iterator[bytes]]:
     """The message's size and octets for one `BDAT n LAST` (RFC 3030 §2)."""
     head, skip = _head(inspection, decision)
-    return inspection.spool.size - skip + len(head), content(inspection, decision)
+    return _source(inspection, decision).size - skip + len(head), content(inspection, decision)
 
 
 def content(inspection: Inspection, decision: Decision) -> Iterator[bytes]:
-    """The message that is delivered: byte for byte what came, but for headers of ours."""
+    """The message that is delivered: byte for byte what came or what was rewritten, but for headers of ours."""
     head, skip = _head(inspection, decision)
     if head:
         yield head
-    for piece in inspection.spool.chunks(BURST):
+    for piece in _source(inspection, decision).chunks(BURST):
         if skip >= len(piece):
             skip -= len(piece)
         elif skip:
@@ -52,9 +55,18 @@ def content(inspection: Inspection, decision: Decision) -> Iterator[bytes]:
             yield piece
 
 
+def _source(inspection: Inspection, decision: Decision) -> Spool:
+    """The message as it came, or as it was disarmed."""
+    if decision.action != "disarm":
+        return inspection.spool
+    if inspection.rewritten is None:
+        raise AssertionError("a message that was not disarmed is not delivered as one")
+    return inspection.rewritten
+
+
 def _head(inspection: Inspection, decision: Decision) -> tuple[bytes, int]:
     """A new header block and how many octets of the message it stands for; empty when nothing changes."""
-    block = _header_block(inspection.spool, inspection.limits.header_bytes)
+    block = _header_block(_source(inspection, decision), inspection.limits.header_bytes)
     dirty = OWN_PREFIX in block.lower()
     if not dirty and not decision.headers:
         return b"", 0

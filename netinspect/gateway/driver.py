@@ -8,58 +8,27 @@ way in is direct: `data_received` calls the layer. Under mitmdump or mitmweb the
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import socket
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, cast, runtime_checkable
 
 from mitmproxy import connection, options
-from mitmproxy.addonmanager import AddonManager
 from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, context, events, layer, mode_specs, server_hooks
 
+from netinspect.gateway.asking import Hooks
 from netinspect.gateway.hooks import SmtpDrainHook
+from netinspect.gateway.sockets import new_context, plain, reset, transparent_socket
 
 logger = logging.getLogger(__name__)
-
-IP_TRANSPARENT = 19
-"""linux/in.h; not in Python's socket module."""
-IPV6_TRANSPARENT = 75
-"""linux/in6.h; not in Python's socket module."""
 
 LINGER = 20.0
 """Seconds that a connection we closed gets to take the rest of what was written to it."""
 
 HIGH_WATER = 524_288
 """Octets in a write buffer above which the other side is not read any further."""
-
-
-class Hooks:
-    """Runs mitmproxy hooks; knows which of them nobody listens to."""
-
-    def __init__(self, addons: AddonManager) -> None:
-        self._addons = addons
-        self._wanted: dict[str, bool] = {}
-        self._known = -1
-
-    def wanted(self, name: str) -> bool:
-        """Whether any addon implements this hook."""
-        if len(self._addons.lookup) != self._known:
-            self._wanted.clear()
-            self._known = len(self._addons.lookup)
-        answer = self._wanted.get(name)
-        if answer is None:
-            answer = any(hasattr(addon, name) for addon in self._addons.lookup.values())
-            self._wanted[name] = answer
-        return answer
-
-    async def run(self, hook: commands.StartHook) -> None:
-        """Run one hook through all addons, as mitmproxy does: in order, each awaited, a fault of one logged."""
-        await self._addons.trigger_event(hook)
 
 
 class Peer(asyncio.Protocol):
@@ -123,7 +92,8 @@ class Driver:
         self._on_end = on_end
         self._connect_timeout = connect_timeout
         self._keep_client_address = keep_client_address
-        self._peers: dict[connection.Connection, Peer] = {}
+        self._peers: dict[str, Peer] = {}
+        # By the connection's id: to hash a connection itself runs Python code.
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._queue: deque[events.Event] = deque()
@@ -145,7 +115,7 @@ class Driver:
         peername = plain(transport.get_extra_info("peername"))
         ctx = new_context(peername, sockname, destination, self._mode, self._options)
         self.client = peer.connection = ctx.client
-        self._peers[self.client] = peer
+        self._peers[self.client.id] = peer
         self.layer = self._make_layer(ctx)
         if self._hooks.wanted("client_connected"):
             self._spawn(self._greet())
@@ -173,19 +143,23 @@ class Driver:
                     self._queue.clear()
                     return
                 for command in self.layer.handle_event(self._queue.popleft()):
-                    self._do(command)
+                    if isinstance(command, commands.SendData):
+                        self._send(command)
+                    else:
+                        self._do(command)
         except Exception:
             logger.exception("session from %s ended by a fault", self.client.peername)
             self.abort()
         finally:
             self._running = False
 
+    def _send(self, command: commands.SendData) -> None:
+        peer = self._peers.get(command.connection.id)
+        if peer is not None and peer.transport is not None and not peer.transport.is_closing():
+            peer.transport.write(command.data)
+
     def _do(self, command: commands.Command) -> None:
-        if isinstance(command, commands.SendData):
-            peer = self._peers.get(command.connection)
-            if peer is not None and peer.transport is not None and not peer.transport.is_closing():
-                peer.transport.write(command.data)
-        elif isinstance(command, commands.StartHook):
+        if isinstance(command, commands.StartHook):
             self._hook(command)
         elif isinstance(command, commands.OpenConnection):
             self._spawn(self._open(command))
@@ -202,7 +176,7 @@ class Driver:
 
     def _hook(self, hook: commands.StartHook) -> None:
         if isinstance(hook, SmtpDrainHook):
-            peer = self._peers.get(hook.connection)
+            peer = self._peers.get(hook.connection.id)
             if peer is not None and peer.congested:
                 peer.waiters = [*(peer.waiters or ()), hook]
             else:
@@ -258,7 +232,7 @@ class Driver:
 
         def known() -> Peer:
             # Its first octets, or its end, may be here before create_connection returns (seen with uvloop).
-            self._peers[server] = peer
+            self._peers[server.id] = peer
             server.state = ConnectionState.OPEN
             return peer
 
@@ -266,17 +240,17 @@ class Driver:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 if self._keep_client_address:
-                    sock = await self._transparent_socket(server.address)
+                    sock = await transparent_socket(self._loop, self.client.peername[0], server.address)
                     await self._loop.create_connection(known, sock=sock)
                 else:
                     await self._loop.create_connection(known, server.address[0], server.address[1])
         except OSError as error:  # TimeoutError is one
-            self._peers.pop(server, None)
+            self._peers.pop(server.id, None)
             server.state = ConnectionState.CLOSED
             server.error = "timeout" if isinstance(error, TimeoutError) else error.strerror or str(error)
             return server.error
         transport = peer.transport
-        if transport is None or self.layer is None or self.client not in self._peers:
+        if transport is None or self.layer is None or self.client.id not in self._peers:
             if transport is not None:
                 transport.abort()
             return "the client left"
@@ -284,25 +258,6 @@ class Driver:
         server.peername = transport.get_extra_info("peername")
         server.sockname = transport.get_extra_info("sockname")
         return None
-
-    async def _transparent_socket(self, address: connection.Address) -> socket.socket:
-        """A connected socket that shows the server the client's own address. Needs CAP_NET_ADMIN."""
-        host, port, *_ = address
-        client_ip = self.client.peername[0]
-        six = ":" in client_ip
-        sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            if six:
-                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-            else:
-                sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
-            sock.bind((client_ip, 0))
-            await self._loop.sock_connect(sock, (host, port))
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     def hold_back(self, peer: Peer, congested: bool) -> None:
         """Stop or go on reading while `peer` cannot take more: what is read leads to more for it."""
@@ -322,9 +277,10 @@ class Driver:
     def lost(self, peer: Peer) -> None:
         """The connection is gone for good."""
         conn = peer.connection
-        could_read = bool(conn.state & ConnectionState.CAN_READ)
+        # Flags are compared by Python code: not asked where we have closed it ourselves.
+        could_read = conn.state is not ConnectionState.CLOSED and bool(conn.state & ConnectionState.CAN_READ)
         conn.state = ConnectionState.CLOSED
-        self._peers.pop(conn, None)
+        self._peers.pop(conn.id, None)
         if peer.congested:
             self.hold_back(peer, False)
         for hook in peer.waiters or ():
@@ -337,17 +293,17 @@ class Driver:
             self._end()
 
     def _half_close(self, conn: connection.Connection) -> None:
-        peer = self._peers.get(conn)
+        peer = self._peers.get(conn.id)
         if peer is not None and peer.transport is not None and peer.transport.can_write_eof():
             peer.transport.write_eof()
             conn.state &= ~ConnectionState.CAN_WRITE
 
     def _close(self, conn: connection.Connection) -> None:
-        peer = self._peers.get(conn)
+        peer = self._peers.get(conn.id)
         conn.state = ConnectionState.CLOSED
         if peer is not None and peer.transport is not None:
             if conn.error == "reset":
-                _reset(peer.transport)
+                reset(peer.transport)
             else:
                 peer.transport.close()
                 if peer.transport.get_write_buffer_size():
@@ -386,55 +342,8 @@ class Lost(events.ConnectionEvent):
     """A connection that was half closed before is gone now."""
 
 
-_CLIENT = connection.Client(peername=("", 0), sockname=("", 0), state=ConnectionState.OPEN)
-_SERVER = connection.Server(address=None)
-_serial = itertools.count(1)
-
-
-def new_context(
-    peername: tuple[str, int],
-    sockname: tuple[str, int],
-    destination: tuple[str, int] | None,
-    mode: mode_specs.ProxyMode,
-    opts: options.Options,
-) -> context.Context:
-    """What `Context(Client(...), options)` gives, copied from a prototype.
-
-    The constructors set 40 fields one by one, those of a server through a `__setattr__` that checks, and make two
-    UUIDs: a twentieth of the CPU of a short session. All defaults are immutable, so sharing them is safe.
-    """
-    number = next(_serial)
-    client = object.__new__(connection.Client)
-    client.__dict__.update(
-        _CLIENT.__dict__,
-        id=f"client-{number}",
-        peername=peername,
-        sockname=sockname,
-        proxy_mode=mode,
-        timestamp_start=time.time(),
-    )
-    server = object.__new__(connection.Server)
-    server.__dict__.update(_SERVER.__dict__, id=f"server-{number}", address=destination)
-    ctx = object.__new__(context.Context)
-    ctx.client, ctx.server, ctx.options, ctx.layers = client, server, opts, []
-    return ctx
-
-
 def _start(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     if sys.version_info >= (3, 12):
         # Runs to its first wait at once; what never waits (a judgement from the cache) costs no turn of the loop.
         return asyncio.Task(coro, loop=loop, eager_start=True)
     return loop.create_task(coro)
-
-
-def plain(address: tuple[Any, ...]) -> tuple[str, int]:
-    """Host and port of a socket; an IPv4 client on a dual-stack socket loses the `::ffff:` in front of its address."""
-    host = address[0]
-    return (host[7:] if host.startswith("::ffff:") else host, address[1])
-
-
-def _reset(transport: asyncio.Transport) -> None:
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-    transport.abort()

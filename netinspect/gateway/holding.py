@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from netinspect.gateway.layer import SmtpLayer
     from netinspect.inspector import Inspection
 
+KEPT = ("quarantine", "disarm")
+"""Actions before which the message as it came is put into quarantine."""
+
 ANOMALIES = 100
 """Malformations of SMTP kept for one message."""
 
@@ -251,7 +254,7 @@ class Holding:
         if self.stage is not Stage.JUDGING or message is None:
             return
         flow.decision = self._safe(flow.decision or replies.UNJUDGED, message)
-        if flow.decision.action == "quarantine" and not flow.stored:
+        if flow.decision.action in KEPT and not flow.stored:
             self._layer.hook(hooks.SmtpStoreHook(flow))
         else:
             self._act(message, flow.decision)
@@ -262,7 +265,7 @@ class Holding:
         if self.stage is not Stage.JUDGING or message is None:
             return
         decision = flow.decision or replies.UNJUDGED
-        if decision.action == "quarantine" and not flow.stored:
+        if decision.action in KEPT and not flow.stored:
             decision = flow.decision = replies.NOT_STORED
         self._act(message, decision)
 
@@ -272,11 +275,16 @@ class Holding:
             return replies.SMUGGLED
         if decision.delivers and message.inspection.failed:
             return replies.NOT_HELD
+        if decision.action == "disarm" and message.cut is not None:
+            return self._layer.services.instead_of_disarm(self._flow, decision, "its octets have flowed on already")
         return decision
 
     def _act(self, message: Message, decision: Decision) -> None:
         """Carry out the decision."""
         layer = self._layer
+        if decision.action == "disarm" and (message.inspection.rewritten is None or message.cut is not None):
+            # The last gate, whoever made this decision and whatever the hooks before did.
+            decision = self._flow.decision = replies.NOT_DISARMED
         if layer.client_eof:
             message.why = "client left before the verdict"
             self._answer(replies.CLIENT_LEFT)

@@ -2,7 +2,7 @@
 
 Strategy. A `Session` (the sans-IO core) watches the conversation as the client sees it, so the gateway and a capture of
 what it did tell the same story. Commands go on to the server and are answered in order (`commands`, `client_side`,
-`server_side`); the message itself does not: it is held until it is judged (`holding`).
+`server_side`); the message itself does not: it is held until it is judged (`holding`). How it all ends: `ends`.
 
 Nothing here blocks: hooks complete by an event (`blocking` is set to the layer itself, so mitmproxy does not pause it),
 which keeps the client's bytes counted and its leaving noticed while a message is judged.
@@ -11,19 +11,19 @@ which keeps the client's bytes counted and its leaving noticed while a message i
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands as mitm
-from mitmproxy.proxy import context, events, layer
+from mitmproxy.proxy import context, events
 
 from netinspect.anomaly import Anomaly
 from netinspect.gateway import commands, hooks, replies
 from netinspect.gateway.client_side import ClientSide
 from netinspect.gateway.driver import Lost
+from netinspect.gateway.ends import WAKE_EVERY, Ending, Shutdown
 from netinspect.gateway.holding import Holding, Stage
 from netinspect.gateway.server_side import ServerSide
 from netinspect.gateway.services import Listener, Services
@@ -33,20 +33,10 @@ from netinspect.policy.decision import Decision
 from netinspect.policy.facts import SessionFacts
 from netinspect.scan.contract import Finding
 from netinspect.smtp import events as smtp
-from netinspect.smtp.session import Phase, Session
-
-WAKE_EVERY = 30.0
-"""Seconds between looks at the session's timeouts, at most: what a session waits for changes, and so does its limit."""
+from netinspect.smtp.session import Session
 
 
-@dataclass(frozen=True)
-class Shutdown(events.Event):
-    """The gateway is told to stop: finish what is running, take nothing new. `now`: put on record what is cut off."""
-
-    now: bool = False
-
-
-class SmtpLayer(layer.Layer):
+class SmtpLayer(Ending):
     """One intercepted SMTP session."""
 
     def __init__(self, ctx: context.Context, services: Services, listener: Listener, *, show: bool = False) -> None:
@@ -74,24 +64,6 @@ class SmtpLayer(layer.Layer):
         self.client_side = ClientSide(self._tell)
         self.server_side = ServerSide(self.limits, self.send)
         self.holding = Holding(self)
-        self.greeted = False
-        self.closed = False
-        self.stopping = False
-        self.doomed = False
-        """Ends with the reply to the command just seen."""
-        self.client_eof = False
-        """The client sends no more; it may still read."""
-        self.client_gone = False
-        self.errors = 0
-        self.recipients = 0
-        self.backlog = 0
-        """Octets the client sent while it had to wait."""
-        self._transactions = 0
-        self._overran = False
-        self._client_at = self._server_at = time.monotonic()
-        self._inbox: deque[smtp.Event] = deque()
-        self._out: list[mitm.Command] = []
-        self._told: list[bytes] = []
 
     # --- mitmproxy's side ----------------------------------------------------------------------------------------
 
@@ -111,7 +83,7 @@ class SmtpLayer(layer.Layer):
             # All replies that one event led to leave in one write, in front of a close that it asked for.
             data = b"".join(self._told)
             self._told.clear()
-            at = next((i for i, c in enumerate(out) if isinstance(c, mitm.CloseConnection)), len(out))
+            at = next((i for i, c in enumerate(out) if isinstance(c, mitm.CloseConnection)), len(out)) if out else 0
             out.insert(at, mitm.SendData(self.client, data))
             if self.shown is not None:
                 self.shown.said(False, data)
@@ -132,20 +104,6 @@ class SmtpLayer(layer.Layer):
             self.hook(hooks.SmtpSessionHook(self.flow))
         else:
             self._session_passed()
-
-    def _gone(self, event: events.ConnectionEvent) -> None:
-        if event.connection is self.client:
-            self._client_left(gone=isinstance(event, Lost) or not self.client.state & ConnectionState.CAN_WRITE)
-        else:
-            self._server_left()
-
-    def _shutdown(self, event: Shutdown) -> None:
-        self.stopping = True
-        if event.now:
-            self.flow.metadata["error"] = "cut off at shutdown"
-            self.close_both()
-        elif not self.closed and not self.waiting and not self._under_way():
-            self.end_session(replies.SHUTTING_DOWN)
 
     def hook(self, hook: mitm.StartHook) -> None:
         """Ask all addons; the answer comes as an event."""
@@ -182,7 +140,8 @@ class SmtpLayer(layer.Layer):
             return
         if self.spoofed(self.services.identity.check_client(self.flow.session)):
             return
-        if not self.server.state & ConnectionState.CAN_WRITE:  # else the stock handler has opened it
+        # Flags are compared by Python code: `is` first. An open one was opened by the stock handler.
+        if self.server.state is ConnectionState.CLOSED or not self.server.state & ConnectionState.CAN_WRITE:
             command = mitm.OpenConnection(self.server)
             command.blocking = self  # type: ignore[assignment]
             self._out.append(command)
@@ -233,20 +192,6 @@ class SmtpLayer(layer.Layer):
             if handler is not None:
                 handler(self, event)
 
-    def _overrun(self) -> None:
-        self.flow.metadata["error"] = "client sent more than it may while it has to wait"
-        self.holding.anomaly(Anomaly("pipeline_overrun", "smtp"))
-        if self.holding.stage is Stage.DELIVERING:
-            self._overran = True  # the server may have its message already: first it is told what became of that
-        else:
-            self.end_session(replies.TOO_MUCH)
-
-    def count_error(self) -> None:
-        """One more error of the client; too many end the session."""
-        self.errors += 1
-        if self.errors >= self.limits.errors_per_session:
-            self.end_session(replies.TOO_MANY_ERRORS)
-
     def _command(self, event: smtp.CommandReceived) -> None:
         if self.shown is not None:
             self.shown.said(True, event.command.raw)
@@ -277,11 +222,6 @@ class SmtpLayer(layer.Layer):
         return self.flow.inspection is not None or (
             bool(self._inbox) and isinstance(self._inbox[0], smtp.MessageStarted)
         )
-
-    @property
-    def receiving(self) -> bool:
-        """The client is in the middle of its message."""
-        return self.session.phase in (Phase.DATA, Phase.CHUNK)
 
     def _tell(self, reply: smtp.Reply, command: smtp.Command | None) -> None:
         self._told.append(reply.raw)
@@ -353,137 +293,6 @@ class SmtpLayer(layer.Layer):
     def incident(self) -> str:
         """The id of the judgement, empty when there was none."""
         return self.flow.judgement.incident_id if self.flow.judgement else ""
-
-    def next_transaction(self) -> int:
-        """Number of the transaction in its session, from 1."""
-        self._transactions += 1
-        return self._transactions
-
-    # --- the end -----------------------------------------------------------------------------------------------------
-
-    def message_over(self) -> None:
-        """The client knows what became of its message."""
-        self.backlog = 0
-        self.recipients = 0
-        if self.closed:
-            return
-        if self.client_gone:
-            self.close_both()
-        elif self._overran:
-            self.end_session(replies.TOO_MUCH)
-        elif self.server_side.gone:
-            self.end_session(replies.SERVER_LOST_421)
-        elif self.stopping:
-            self.end_session(replies.SHUTTING_DOWN)
-        else:
-            self.pump()
-
-    def end_session(self, reply: smtp.Reply | None) -> None:
-        """Say a last word if there is one, and close both sides."""
-        if self.closed:
-            return
-        # A command that gets our 421 instead of an answer, or errors without end: also without a transaction on record.
-        refused = self.greeted and (reply is replies.TOO_MANY_ERRORS or self._owes(reply))
-        before = self._transactions
-        if refused:
-            self.session_facts()  # while it is known what the client said
-        if reply is not None:
-            reply = replies.signed(reply, self.settings.hostname)
-            if not self.client_gone:
-                self._told.append(reply.raw)
-        self.close_both(replies.text_of(reply))
-        if refused and self._transactions == before:
-            why = self.flow.metadata.get("error", "too many errors")
-            self.services.record_failure(self.flow, why, replies.text_of(reply))
-
-    def _owes(self, reply: smtp.Reply | None) -> bool:
-        ours = reply in (replies.SERVER_LOST_421, replies.TIMEOUT, replies.TOO_MUCH)
-        return ours and self.client_side.unanswered
-
-    def close_both(self, reply: str = "") -> None:
-        """Close both sides, and put on record what was under way."""
-        if self.closed:
-            return
-        self.closed = True
-        for event in self._inbox:  # QUIT was answered in the middle of a transaction
-            if isinstance(event, smtp.TransactionReset):
-                self._reset(event)
-        self._inbox.clear()
-        self.client_side.clear()
-        if self.flow.inspection is not None:
-            self.holding.record(None, self.flow.metadata.get("error", "session ended in the middle of a message"))
-        else:
-            for event in self.session.eof(smtp.Side.CLIENT):
-                if isinstance(event, smtp.TransactionReset):
-                    self._reset(event)
-        if not self.greeted and self.flow.judgement is None and self.flow.metadata.get("error"):
-            self.services.record_failure(self.flow, self.flow.metadata["error"], reply)
-        self.server_side.lost()
-        self._close_server()
-        self._out.append(mitm.CloseConnection(self.client))
-        if self.shown is not None:
-            self.shown.end()
-
-    def release(self) -> None:
-        """Forget everything, once no event will come any more. The parts refer to the layer and it to them."""
-        self.context.layers.clear()
-        self.__dict__.clear()
-
-    def _close_server(self) -> None:
-        if self.server.state is not ConnectionState.CLOSED:
-            self._out.append(mitm.CloseConnection(self.server))
-
-    def break_server(self) -> None:
-        """Leave the server in the middle of a message, so that it throws away what it has."""
-        if not self.server_side.gone:
-            self.server_side.lost()
-            self.server.error = "reset"
-            self._close_server()
-
-    def _client_left(self, *, gone: bool) -> None:
-        if self.closed:
-            return
-        self.client_eof = True
-        self.client_gone = self.client_gone or gone
-        self.flow.metadata.setdefault("error", "client left")
-        if not self.holding.client_left() and (gone or self.receiving):
-            self.close_both()
-
-    def _server_left(self) -> None:
-        if self.closed or self.server_side.gone:
-            return
-        self.flow.metadata.setdefault("error", "server closed the connection")
-        self.server_side.lost()
-        self._close_server()
-        if not self.holding.server_left():
-            self.end_session(replies.SERVER_LOST_421 if self.greeted else replies.NO_SERVER)
-
-    def _under_way(self) -> bool:
-        """A transaction or an unanswered command."""
-        return bool(self.client_side) or self.receiving or self.session.in_transaction
-
-    def _reset(self, event: smtp.TransactionReset) -> None:
-        self.recipients = 0
-        if self.flow.inspection is not None:
-            self.holding.record(None, event.why)
-        else:
-            self.services.record_reset(self.flow, self.next_transaction(), event.envelope, event.why)
-
-    def _look_at_timeouts(self, _: events.Wakeup) -> None:
-        if self.closed:
-            return
-        delivering = self.holding.stage is Stage.DELIVERING
-        on_server = delivering or not self.greeted or self.client_side.waits_for_server
-        limit = self.settings.data_timeout if delivering else self.settings.command_timeout
-        left = limit - (time.monotonic() - (self._server_at if on_server else self._client_at))
-        if left <= 0 and self.holding.stage in (Stage.NONE, Stage.COMPLETE, Stage.DELIVERING):
-            self.flow.metadata["error"] = "the server does not answer" if on_server else "the client is silent"
-            if delivering:
-                self.holding.gave_up()
-            else:
-                self.end_session(replies.SERVER_LOST_421 if on_server else replies.TIMEOUT)
-        if not self.closed:
-            self._out.append(mitm.RequestWakeup(min(WAKE_EVERY, max(left, 0.1))))
 
 
 EVENTS: dict[type, Callable[[SmtpLayer, Any], None]] = {

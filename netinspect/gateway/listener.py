@@ -13,9 +13,12 @@ from mitmproxy.proxy import context, layer, mode_specs
 
 from netinspect.errors import EnvironmentFault
 from netinspect.gateway import replies
-from netinspect.gateway.driver import Driver, Hooks, Peer, plain
-from netinspect.gateway.layer import Shutdown, SmtpLayer
+from netinspect.gateway.asking import Hooks
+from netinspect.gateway.driver import Driver, Peer
+from netinspect.gateway.ends import Shutdown
+from netinspect.gateway.layer import SmtpLayer
 from netinspect.gateway.services import Listener, Services
+from netinspect.gateway.sockets import plain
 from netinspect.policy.facts import SessionFacts
 
 logger = logging.getLogger(__name__)

@@ -49,6 +49,9 @@ NOT_HELD = Decision("tempfail", "the message could not be held", 452, "4.3.1", "
 NOT_STORED = Decision("tempfail", "quarantine failed", 451, "4.3.0", "Try again later", rules=("fail-safe",))
 """When a message that should be in quarantine is not."""
 
+NOT_DISARMED = Decision("tempfail", "not disarmed", 451, "4.7.1", "Try again later", rules=("fail-safe",))
+"""When a message that should be disarmed is not: nobody can have it as it came."""
+
 SMUGGLED = Decision("reject", "smuggled end-of-data", 550, "5.5.2", "Message refused (id {id})", rules=("fail-safe",))
 """Whatever a rule or an addon says: another server would read two messages."""
 

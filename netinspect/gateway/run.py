@@ -20,7 +20,8 @@ from netinspect.config import Settings
 from netinspect.errors import ConfigError
 from netinspect.gateway import memory
 from netinspect.gateway.addon import Judge
-from netinspect.gateway.driver import Driver, Hooks
+from netinspect.gateway.asking import Hooks
+from netinspect.gateway.driver import Driver
 from netinspect.gateway.listener import Listening, drain
 from netinspect.gateway.setup import Engines, listeners_of
 

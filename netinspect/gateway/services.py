@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from netinspect import records
 from netinspect.config import Settings
 from netinspect.gateway.hooks import SmtpFlow
-from netinspect.gateway.replies import NOT_STORED
+from netinspect.gateway.replies import NOT_DISARMED, NOT_STORED
 from netinspect.identity.zone import Identity
-from netinspect.inspector import Inspector, incident_id
+from netinspect.inspector import Inspection, Inspector, incident_id
 from netinspect.policy.decision import Decision
 from netinspect.policy.facts import EnvelopeFacts, Facts, SessionFacts, Zone
+from netinspect.policy.rules import instead_of_disarm
 from netinspect.smtp.events import Envelope
 from netinspect.store.quarantine import Quarantine
 
@@ -66,10 +67,14 @@ class Services:
     async def store(self, flow: SmtpFlow) -> None:
         """Put a message into quarantine, off the event loop, and set `flow.stored`.
 
-        If that fails `flow.decision` becomes a temporary refusal, so that the message stays with the sender.
+        If that fails `flow.decision` becomes a temporary refusal, so that the message stays with the sender. A message
+        that an addon wants disarmed is disarmed here, or `flow.decision` says what becomes of it instead.
         """
-        inspection, decision = flow.inspection, flow.decision
-        if inspection is None or decision is None:
+        inspection = flow.inspection
+        if inspection is None:
+            return
+        decision = await self._disarmed(flow, inspection)
+        if decision is None or decision.action not in ("quarantine", "disarm"):
             return
         facts = flow.judgement.facts if flow.judgement else inspection.facts_without_scan("not judged")
         incident = flow.judgement.incident_id if flow.judgement else incident_id(facts)
@@ -87,6 +92,24 @@ class Services:
                     return
         logger.error("quarantine: %s; message %s refused for now", error, incident)
         flow.decision = replace(NOT_STORED, reason=f"quarantine: {error}", rules=decision.rules)
+
+    async def _disarmed(self, flow: SmtpFlow, inspection: Inspection) -> Decision | None:
+        """The decision, once what it wants disarmed is disarmed."""
+        decision = flow.decision
+        if decision is None or decision.action != "disarm" or inspection.rewritten is not None:
+            return decision
+        if flow.judgement is None:
+            flow.decision = replace(NOT_DISARMED, rules=decision.rules)  # nobody knows what is in it
+        else:
+            flow.judgement = await inspection.disarm(replace(flow.judgement, decision=decision))
+            flow.decision = flow.judgement.decision
+        return flow.decision
+
+    def instead_of_disarm(self, flow: SmtpFlow, decision: Decision, why: str) -> Decision:
+        """Quarantine for a message that cannot be disarmed any more."""
+        facts = flow.judgement.facts if flow.judgement else Facts(flow.session)
+        why = f"cannot be disarmed: {why}"
+        return instead_of_disarm(decision, self.inspector.policy, "quarantine", facts, why)
 
     def record_message(self, flow: SmtpFlow, tx_id: int, reply: str, why: str) -> None:
         """Write the records of one message. `reply` is what the client was told, `why` a reason not the policy's."""

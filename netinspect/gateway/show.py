@@ -20,7 +20,7 @@ KEY = "netinspect"
 
 NOT_SHOWN = b"(a line that may hold a credential)\r\n"
 
-MARKS = {"accept": ":white_check_mark:", "tag": ":warning:", "tempfail": ":hourglass:"}
+MARKS = {"accept": ":white_check_mark:", "tag": ":warning:", "disarm": ":warning:", "tempfail": ":hourglass:"}
 
 
 class ShownSession:

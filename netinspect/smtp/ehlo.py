@@ -6,6 +6,8 @@ BINARYMIME, BURL (the message is fetched from elsewhere), XCLIENT or a security 
 
 from __future__ import annotations
 
+import functools
+
 from netinspect.smtp.events import Reply
 
 _KEPT = frozenset(
@@ -25,6 +27,8 @@ _SEALING = frozenset({"DIGEST-MD5", "GSSAPI", "GSS-SPNEGO", "KERBEROS_V4", "KERB
 """Mechanisms that can put a security layer of their own over the session (RFC 4422 §3.7): nothing could be read."""
 
 
+# A server says the same to every client, or the same but for the client's name.
+@functools.lru_cache(16)
 def filter_ehlo(reply: Reply, *, size: int, offer_starttls: bool, offer_chunking: bool) -> Reply:
     """The reply the client gets. Extensions are kept in the server's order; none is added.
 
@@ -39,6 +43,12 @@ def filter_ehlo(reply: Reply, *, size: int, offer_starttls: bool, offer_chunking
         if kept:
             lines.append(kept)
     return make_reply(reply.code, lines)
+
+
+@functools.lru_cache(16)
+def keywords(reply: Reply) -> frozenset[str]:
+    """The extensions an EHLO reply offers, in capitals."""
+    return frozenset([row.split()[0].upper() for row in reply.lines[1:] if row.strip()])
 
 
 def make_reply(code: int, lines: list[str]) -> Reply:

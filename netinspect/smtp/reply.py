@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import re
+
 from netinspect.limits import Limits
 from netinspect.smtp.events import Reply
 from netinspect.smtp.lines import LineBuffer
+
+_ONE_LINE = re.compile(rb"([2-5][0-9][0-9])(?: ([^\r\n]*))?\r\n")
+"""The whole of what most replies are; whatever else a line can be is read step by step."""
+
+_KEPT = 2048
+"""Octets of a reply that may be remembered."""
 
 
 class ReplyReader:
@@ -40,6 +49,13 @@ class ReplyReader:
 
     def feed(self, data: bytes) -> list[Reply]:
         """Give the replies that `data` completes, in order."""
+        if data[3:4] == b"-" and len(data) <= _KEPT and not self._code and not self._buffer.partial:
+            reply = _whole(data, self._limit, self._rows)
+            if reply is not None:
+                return [reply]
+        return self._read(data)
+
+    def _read(self, data: bytes) -> list[Reply]:
         replies: list[Reply] = []
         buffer = self._buffer
         pos = 0
@@ -54,6 +70,8 @@ class ReplyReader:
         return replies
 
     def _line(self, line: bytes, size: int) -> Reply | None:
+        if size <= self._limit and not self._code and (match := _ONE_LINE.fullmatch(line)) is not None:
+            return Reply(int(match[1]), ((match[2] or b"").decode("utf-8", "replace"),), line)
         error = ""
         if size > self._limit:
             error = "too_long"
@@ -105,3 +123,12 @@ class ReplyReader:
         self._code = 0
         self._error = ""
         return reply
+
+
+# A server greets every EHLO with the same dozen lines.
+@functools.lru_cache(16)
+def _whole(data: bytes, limit: int, rows: int) -> Reply | None:
+    """The one reply that `data` is; None when it is less or more than that."""
+    reader = ReplyReader(Limits(reply_line=limit, reply_lines=rows))
+    replies = reader._read(data)
+    return replies[0] if len(replies) == 1 and not reader.partial else None

@@ -13,36 +13,27 @@ exactly the replies that it gives to the client; a capture feeds the server's by
 from __future__ import annotations
 
 import enum
-from collections import deque
-from collections.abc import Callable
 from typing import Literal
 
 from netinspect.anomaly import Anomaly
 from netinspect.limits import Limits
+from netinspect.smtp.answers import STARTTLS_VERBS, Answers
 from netinspect.smtp.command import AUTH_VERBS, parse_command
 from netinspect.smtp.events import (
     AuthLine,
     BacklogExceeded,
     Command,
     CommandReceived,
-    Envelope,
     Event,
     Greeted,
     Replied,
     Reply,
-    SessionEnded,
     Side,
-    TlsStarted,
-    TransactionReset,
 )
-from netinspect.smtp.lines import LineBuffer
-from netinspect.smtp.message import MessageReader
-from netinspect.smtp.reply import ReplyReader
-from netinspect.smtp.transaction import Pending, Transaction
+from netinspect.smtp.transaction import Pending
 
 _GREETINGS = frozenset({220, 421, 521, 554})
-_STARTTLS_VERBS = frozenset({"STARTTLS", "X-ANONYMOUSTLS"})
-_ALWAYS_WAIT = frozenset({"DATA", "QUIT", "XCLIENT", *AUTH_VERBS, *_STARTTLS_VERBS})
+_ALWAYS_WAIT = frozenset({"DATA", "QUIT", "XCLIENT", *AUTH_VERBS, *STARTTLS_VERBS})
 _WAIT_IN_TRANSACTION = frozenset({"RSET", "EHLO", "HELO", "LHLO", "MAIL"})
 """They end a transaction only if the server accepts them; what follows means something else in either case."""
 
@@ -58,7 +49,7 @@ class Phase(enum.Enum):
     ENDED = "ended"
 
 
-class Session:
+class Session(Answers):
     """One SMTP session as both sides see it. Nothing here raises on what a peer sends.
 
     `extensions` are the keywords that the last accepted EHLO reply offered; `greeted` and `ended` tell whether the
@@ -72,42 +63,15 @@ class Session:
     """
 
     def __init__(self, limits: Limits, *, bare_newline: Literal["reject", "normalize"] = "reject") -> None:
-        self.extensions: frozenset[str] = frozenset()
+        super().__init__(limits, normalize=bare_newline == "normalize")
         self.greeted = False
-        self.ended = False
         self._limits = limits
         self._normalize = bare_newline == "normalize"
-        self._transaction = Transaction(limits.recipients)
-        self._message = MessageReader(limits, self._transaction, normalize=self._normalize)
-
-        # The client's stream.
-        self._lines = LineBuffer(max(limits.command_line, limits.auth_line))
-        self._client_octets = 0
-        self._held = bytearray()
         self._backlog_full = False
         self._client_gone = False
-        self._want_auth: Pending | None = None
-        self._auth_seen = False
-
-        # The server's stream.
-        self._reader = ReplyReader(limits)
         self._server_octets = 0
-        self._pending: deque[Pending] = deque()
-        self._wait: Pending | None = None
-        self._draining = False
-        self._tls_begins = False
 
     # --- what a driver may ask ------------------------------------------------------------------------------------
-
-    @property
-    def envelope(self) -> Envelope:
-        """The running transaction, as far as the server accepted it; between transactions what the session is."""
-        return self._transaction.envelope
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether the server accepted MAIL and the transaction is not over."""
-        return self._transaction.running
 
     @property
     def waiting(self) -> bool:
@@ -328,126 +292,11 @@ class Session:
         elif entry.final:
             self._message.answered(entry, reply, out)
         else:
-            handler = _ON_REPLY.get(entry.command.verb)
-            if handler is not None:
-                handler(self, entry, reply, out)
-
-    def _on_mail(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
-        if reply.positive:
-            self._reset("mail", entry, out)
-        self._transaction.mail_answered(entry, reply, out)
-
-    def _on_rcpt(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
-        self._transaction.rcpt_answered(entry, reply, out)
-
-    def _on_data(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
-        if reply.intermediate:
-            self._pending.append(self._message.data(entry, out))
-
-    def _on_bdat(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
-        self._message.chunk_answered(entry, reply, out)
-
-    def _on_reset(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
-        if reply.positive:
-            self._reset("rset", entry, out)
-
-    def _on_hello(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
-        if not reply.positive:
-            return
-        command = entry.command
-        esmtp = command.verb != "HELO"
-        self._reset("ehlo" if esmtp else "helo", entry, out)
-        self.envelope.helo = command.argument
-        self.envelope.esmtp = esmtp
-        rows = reply.lines[1:] if esmtp else ()
-        self.extensions = frozenset([row.split()[0].upper() for row in rows if row.strip()])
-
-    def _on_auth(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
-        if reply.code == 334:
-            self._want_auth = entry
-        elif reply.code == 235:
-            self._auth_seen = False
-            self.envelope.authenticated = True
-            self.envelope.auth_mechanism = entry.command.argument.upper()
-
-    def _on_starttls(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
-        if reply.code != 220:
-            return
-        # RFC 3207 §4.2: forget everything said before TLS, and what was said behind STARTTLS in the clear.
-        discarded = len(self._held)
-        self._held.clear()
-        if discarded:
-            out.append(Anomaly("starttls_injection", "smtp", self._client_octets - discarded))
-        self._forget("starttls", out)
-        self.envelope.tls = True
-        self._tls_begins = True
-        out.append(TlsStarted(discarded))
-
-    def _on_xclient(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
-        # Postfix XCLIENT README: 220 is a new greeting, the session begins again.
-        if reply.code == 220:
-            tls = self.envelope.tls
-            self._forget("xclient", out)
-            self.envelope.tls = tls
-
-    def _on_quit(self, entry: Pending, reply: Reply, out: list[Event]) -> None:
-        if reply.positive or reply.code == 421:
-            self._finish("quit", out)
+            self._answered(entry, reply, out)
 
     # --- ends -----------------------------------------------------------------------------------------------------
-
-    def _reset(self, why: str, entry: Pending, out: list[Event]) -> None:
-        """The server accepted what ends a transaction. If there was none, the client's octets did not wait for it
-        and may already belong to the next one."""
-        if entry.ends:
-            self._abandon(why, out)
-
-    def _abandon(self, why: str, out: list[Event]) -> None:
-        message = self._message
-        self._transaction.reset(why, out, message.entry.envelope if message.begun and message.entry else None)
-        message.clear()
-
-    def _forget(self, why: str, out: list[Event]) -> None:
-        self._abandon(why, out)
-        self._transaction.envelope = Envelope()
-        self.extensions = frozenset()
-        self._auth_seen = False
 
     def _leave(self, out: list[Event]) -> None:
         """The client is gone: end at once inside a message, otherwise when the last reply is here."""
         if (self._message.reading and not self._held) or not self._pending:
             self._finish("client_eof", out)
-
-    def _finish(self, why: str, out: list[Event]) -> None:
-        lost = [self.envelope] if self.in_transaction else []
-        for entry in (self._message.entry, *self._pending):
-            if entry and entry.message and entry.envelope and all(entry.envelope is not one for one in lost):
-                lost.append(entry.envelope)
-        out.extend([TransactionReset(envelope, why) for envelope in lost])
-        out.append(SessionEnded(why))
-        self.ended = True
-        self._transaction.running = False
-        self._pending.clear()
-        self._held.clear()
-        self._lines.clear()
-        self._reader.clear()
-        self._message.clear()
-        self._wait = self._want_auth = None
-        self._draining = False
-
-
-_ON_REPLY: dict[str, Callable[[Session, Pending, Reply, list[Event]], None]] = {
-    "MAIL": Session._on_mail,
-    "RCPT": Session._on_rcpt,
-    "DATA": Session._on_data,
-    "BDAT": Session._on_bdat,
-    "RSET": Session._on_reset,
-    "EHLO": Session._on_hello,
-    "LHLO": Session._on_hello,
-    "HELO": Session._on_hello,
-    **dict.fromkeys(AUTH_VERBS, Session._on_auth),
-    **dict.fromkeys(_STARTTLS_VERBS, Session._on_starttls),
-    "XCLIENT": Session._on_xclient,
-    "QUIT": Session._on_quit,
-}
-"""What a reply to a verb does; for all other verbs it does nothing."""

@@ -13,7 +13,8 @@ from mitmproxy.proxy import commands, context, events
 from netinspect.config import Settings
 from netinspect.gateway import hooks
 from netinspect.gateway.driver import Lost
-from netinspect.gateway.layer import Shutdown, SmtpLayer
+from netinspect.gateway.ends import Shutdown
+from netinspect.gateway.layer import SmtpLayer
 from netinspect.gateway.services import Listener, Services
 from netinspect.identity.zone import Identity
 from netinspect.inspector import Inspector, Judgement
@@ -50,7 +51,7 @@ class NoPanel:
 
     engines: tuple[EngineState, ...] = ()
 
-    async def examine(self, leaves: Any) -> Any:
+    async def examine(self, leaves: Any, words: object = None) -> Any:
         raise AssertionError("not reached")
 
 

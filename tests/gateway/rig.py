@@ -17,7 +17,8 @@ from mitmproxy.proxy import context, layer
 
 from netinspect.config import Settings
 from netinspect.gateway.addon import Judge
-from netinspect.gateway.driver import Driver, Hooks
+from netinspect.gateway.asking import Hooks
+from netinspect.gateway.driver import Driver
 from netinspect.gateway.listener import Front, Listening, drain
 from netinspect.gateway.services import Listener, Services
 from netinspect.identity.zone import Identity
@@ -43,7 +44,7 @@ class CleanPanel:
 
     engines: tuple[EngineState, ...] = ()
 
-    async def examine(self, leaves: Sequence[Any]) -> list[Examination]:
+    async def examine(self, leaves: Sequence[Any], words: object = None) -> list[Examination]:
         return [Examination() for _ in leaves]
 
 

@@ -13,7 +13,8 @@ from mitmproxy import options
 
 from netinspect.config import Settings
 from netinspect.config.schema import GatewaySettings
-from netinspect.gateway.driver import Driver, Hooks
+from netinspect.gateway.asking import Hooks
+from netinspect.gateway.driver import Driver
 from netinspect.gateway.listener import Listening
 from netinspect.gateway.services import Listener, Services
 from netinspect.identity.zone import Identity

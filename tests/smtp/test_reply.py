@@ -83,3 +83,19 @@ def test_clear_forgets_what_is_not_complete() -> None:
     reader.clear()
     assert reader.partial == 0
     assert reader.feed(b"220 b\r\n") == [Reply(220, ("b",), b"220 b\r\n")]
+
+
+def test_a_reply_that_was_read_before_is_the_same_again_and_depends_on_the_limits() -> None:
+    ehlo = b"250-mx\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
+    assert read(ehlo) == read(ehlo) == [Reply(250, ("mx", "PIPELINING", "8BITMIME"), ehlo)]
+    assert read(ehlo, reply_lines=2)[0].error == "too_many_lines"
+
+
+def test_what_looks_like_a_known_reply_in_the_middle_of_another_belongs_to_that() -> None:
+    ehlo = b"250-mx\r\n250 8BITMIME\r\n"
+    reader = ReplyReader(Limits())
+    assert reader.feed(ehlo) == [Reply(250, ("mx", "8BITMIME"), ehlo)]
+    assert reader.feed(b"250-first\r\n") == []
+    assert reader.feed(ehlo) == [Reply(250, ("first", "mx", "8BITMIME"), b"250-first\r\n" + ehlo)]
+    assert reader.feed(b"25") == []
+    assert [reply.code for reply in reader.feed(b"0-" + ehlo)] == [250]
