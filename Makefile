@@ -2,7 +2,8 @@
 # make test    what the tests need (Debian packages: as root), then all tests
 # make lint    ruff, mypy --strict, import-linter
 # make fuzz TARGET=mime SECONDS=60   one target of tests/fuzz under atheris
-# make bench   measurements: a table, compared with the targets
+# make bench   measurements: a table, compared with the targets; CORPUS=DIR: on the benign documents of a corpus
+# make corpus DIR=... SCORER=...   how much of a corpus of known files is judged rightly
 # PYTHON=/path/to/python3 chooses the interpreter; otherwise the newest supported one is found.
 
 VENV ?= .venv
@@ -11,13 +12,21 @@ ALSO ?=
 PYTEST_ARGS ?=
 export PYTHON PYTEST_ARGS
 
-TEST_PACKAGES = clamav-daemon iproute2 iputils-ping libio-socket-inet6-perl nftables openssl postfix procps swaks tcpdump
+TEST_PACKAGES = clamav-daemon iproute2 iputils-ping libio-socket-inet6-perl nftables openssl postfix procps swaks tcpdump \
+	libreoffice-writer-nogui libreoffice-calc-nogui libreoffice-impress-nogui poppler-utils
 BENCH_PACKAGES = clamav-daemon clamsmtp postfix
 
 TARGET ?= mime
 SECONDS ?= 60
 
-.PHONY: help demo venv test test-all lint format fuzz bench clean
+CORPUS ?=
+BENCH_ARGS ?=
+DIR ?=
+SCORER ?=
+FOLDERS ?= eml-* docs-* archives-*
+LEAST ?= 97
+
+.PHONY: help demo venv test test-all lint format fuzz bench corpus clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -59,7 +68,14 @@ fuzz:
 bench:
 	@scripts/debian-packages $(BENCH_PACKAGES)
 	@scripts/venv $(VENV) test
-	@$(VENV)/bin/python -m tests.bench
+	@$(VENV)/bin/python -m tests.bench $(if $(CORPUS),--corpus '$(CORPUS)') $(BENCH_ARGS)
+
+# Nothing of the corpus is kept here: folder and scorer are named by whoever has them.
+corpus:
+	@test -n '$(DIR)' -a -n '$(SCORER)' || { echo "make corpus DIR=/path/to/corpus SCORER=/path/to/score.py" >&2; exit 2; }
+	@scripts/debian-packages clamav-daemon
+	@scripts/venv $(VENV) test
+	@set -f; $(VENV)/bin/python -m tests.bench.corpus '$(DIR)' --scorer '$(SCORER)' --folders $(FOLDERS) --least $(LEAST)
 
 clean:
 	rm -rf .venv .venv-3.* .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build

@@ -33,7 +33,7 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _measure(results: report.Results, with_gateway: bool) -> None:
+def _measure(results: report.Results, options: argparse.Namespace) -> None:
     sizes = scenarios.QUICK if results.quick else scenarios.FULL
     with tempfile.TemporaryDirectory(prefix="netinspect-bench-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -45,13 +45,18 @@ def _measure(results: report.Results, with_gateway: bool) -> None:
             scenarios.say(str(error))
             clamd = None
         bench = scenarios.Bench(folder, sizes, sink, clamd, results)
-        scenarios.run_all(bench, with_gateway)
+        if options.files_only:
+            scenarios.run_files(bench, options.corpus)
+        else:
+            scenarios.run_all(bench, not options.peers_only, options.corpus)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="one round, few messages, 20 seconds: not for quoting")
     parser.add_argument("--peers-only", action="store_true", help="measure the sink, mitmdump and clamsmtp only")
+    parser.add_argument("--files-only", action="store_true", help="measure what needs no network only")
+    parser.add_argument("--corpus", metavar="DIR", type=Path, help="benign documents to use: a corpus, or any folder")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures and every single run to FILE")
     options = parser.parse_args()
     _raise_file_limit()
@@ -61,7 +66,7 @@ def main() -> int:
     results = report.Results(quick=options.quick)
     start, (ticks, stolen) = time.monotonic(), proc.machine_ticks()
     try:
-        _measure(results, not options.peers_only)
+        _measure(results, options)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

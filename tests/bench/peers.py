@@ -151,13 +151,15 @@ def sink(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def clamd(folder: Path) -> Iterator[Server]:
-    """clamd with its own defaults and a database of two signatures."""
+def clamd(folder: Path, database: Path | None = None) -> Iterator[Server]:
+    """clamd with its own defaults and that database, or one of two signatures."""
     program, log = find("clamd", "clamav-daemon"), folder / "clamd.log"
-    database, path, temporary = folder / "db", folder / "clamd.sock", folder / "clamd.tmp"
-    database.mkdir()
+    path, temporary = folder / "clamd.sock", folder / "clamd.tmp"
     temporary.mkdir()
-    (database / "bench.ndb").write_text(f"Bench.Eicar:0:*:{eicar().hex()}\nBench.Other:0:*:{MARK.hex()}\n")
+    if database is None:
+        database = folder / "db"
+        database.mkdir()
+        (database / "bench.ndb").write_text(f"Bench.Eicar:0:*:{eicar().hex()}\nBench.Other:0:*:{MARK.hex()}\n")
     config = folder / "clamd.conf"
     config.write_text(
         f"DatabaseDirectory {database}\nLocalSocket {path}\nLocalSocketMode 666\nTemporaryDirectory {temporary}\n"

@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
-from tests.bench import decode, messages, peers, proc
+from tests.bench import decode, files, messages, peers, proc
 from tests.bench.load import Plan, Tally, hold_idle, send
 from tests.bench.messages import Message
 from tests.bench.peers import BenchError, Server
@@ -333,10 +333,18 @@ def _scanned(
     return BenchError("needs clamd") if bench.clamd is None else _try(stack, server(bench.clamd))
 
 
-def run_all(bench: Bench, with_gateway: bool) -> None:
+def run_files(bench: Bench, corpus: Path | None) -> None:
+    """What needs no network. `corpus`: a folder with benign documents; None: some of our own making."""
+    bench.attempt([decode.NAME], decode.mime)
+    rounds = bench.sizes.rounds
+    bench.attempt([files.DOCUMENTS], lambda: files.documents(bench.folder, bench.clamd, corpus, rounds))
+    bench.attempt([files.BOMB], files.bombs)
+
+
+def run_all(bench: Bench, with_gateway: bool, corpus: Path | None = None) -> None:
     """All scenarios in turn. Without the gateway only its peers are measured."""
     if with_gateway:
-        bench.attempt([decode.NAME], decode.mime)
+        run_files(bench, corpus)
     with ExitStack() as stack:
         relay = _try(stack, peers.mitmdump(bench.folder, bench.sink.port))
         clamsmtp = _scanned(bench, lambda clamd: peers.clamsmtp(bench.folder, bench.sink.port, clamd), stack)

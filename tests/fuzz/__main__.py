@@ -21,9 +21,10 @@ def main() -> None:
     seconds = int(sys.argv[2]) if len(sys.argv) > 2 else 60
     folder = Path(".fuzz") / name
     folder.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(SEEDS.get(name, ())):
+    for number, seed in enumerate(SEEDS[name]):
         (folder / f"seed-{number}").write_bytes(seed)
-    bounds = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=2048", "-max_len=8192"]
+    longest = max(map(len, SEEDS[name]))  # what is longer than -max_len is cut, and a compound file has a few sectors
+    bounds = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=2048", f"-max_len={max(8192, longest * 2)}"]
     options = [*bounds, "-print_final_stats=1", f"-artifact_prefix={folder}/", str(folder)]
     atheris.Setup([sys.argv[0], *options], TARGETS[name])
     atheris.Fuzz()

@@ -6,7 +6,6 @@ A malformed input is a value (docs/contributing.md), so whatever one of these ra
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -21,7 +20,7 @@ from netinspect.mime.readings import other_readings
 from netinspect.smtp.events import MessageData, Side
 from netinspect.smtp.session import Session
 from netinspect.spool import Spool, SpoolBudget
-from tests.fuzz import unpackers
+from tests.fuzz import cleaners, seeds, unpackers
 
 LIMITS: Final = Limits()
 TIGHT: Final = replace(
@@ -105,7 +104,7 @@ def text(data: bytes) -> None:
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    "mime": mime, "smtp": smtp, "tnef": tnef, "text": text, **unpackers.TARGETS,
+    "mime": mime, "smtp": smtp, "tnef": tnef, "text": text, **unpackers.TARGETS, **cleaners.TARGETS,
 }  # fmt: skip
 
 
@@ -132,7 +131,8 @@ _HELLO: Final = (
     (Side.CLIENT, b"MAIL FROM:<a@b> SIZE=9\r\nRCPT TO:<c@d>\r\n"), (Side.SERVER, b"250 ok\r\n250 ok\r\n"),
 )  # fmt: skip
 SEEDS: Final[dict[str, tuple[bytes, ...]]] = {
-    "mime": (b"\x08" + _MAIL, b"\x09" + _MAIL, b"\x02" + _MAIL.replace(b"\r\n", b"\n")),
+    "mime": (b"\x08" + _MAIL, b"\x09" + _MAIL, b"\x02" + _MAIL.replace(b"\r\n", b"\n"),
+             *(b"\x40" + mail for mail in seeds.mails())),
     "smtp": (
         conversation(*_HELLO, (Side.CLIENT, b"DATA\r\n"), (Side.SERVER, b"354 go\r\n"),
                      (Side.CLIENT, b"Subject: s\r\n\r\n..x\r\n\n.\r\n\r\n.\r\nQUIT\r\n"),
@@ -143,9 +143,9 @@ SEEDS: Final[dict[str, tuple[bytes, ...]]] = {
                      (Side.CLIENT, b"eA==\r\n"), (Side.SERVER, b"235 ok\r\n"),
                      (Side.CLIENT, b"STARTTLS\r\n"), (Side.SERVER, b"220 go\r\n")),
     ),
-    "tnef": (b"\1\0" + b"\2" + struct.pack("<HHI", 0x9005, 6, 28) + struct.pack("<IHHII", 1, 0x102, 0x3701, 1, 8)
-             + b"datadata" + b"\0\0\0\0" + b"\0\0",),
+    "tnef": seeds.winmail(),
     "text": (b"=ybegin line=128 size=2 name=x\r\nab\r\n=yend size=2\r\nbegin-base64 644 x\nQQ==\n====\n"
              b"(converted with BinHex 4.0)\r\n:\"@9dFf&b3'9KBQ:\r\n",),
     **unpackers.SEEDS,
+    **cleaners.SEEDS,
 }  # fmt: skip
