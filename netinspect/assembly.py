@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,12 +19,17 @@ from netinspect.scan.plaintext import PlainText
 from netinspect.scan.pool import WorkerPool, WorkerSettings
 from netinspect.scan.rulefiles import load_sources
 from netinspect.scan.rules import RuleEngine
+from netinspect.scan.wire import OPENED
 
 
 def panel_of(settings: Settings) -> Panel:
     """The engines that the settings ask for, not started yet. Raises `EngineError` for a bad list."""
     scan, limits = settings.scan, settings.limits
-    workers = WorkerPool(limits, WorkerSettings(scan.workers, scan.rules_dir, office=scan.office, rules=scan.rules))
+    disarm = any(rule.action == "disarm" for rule in settings.policy.rules)
+    asked = WorkerSettings(scan.workers, scan.rules_dir, office=scan.office, rules=scan.rules, disarm=disarm)
+    if scan.clamd:
+        asked = replace(asked, opened=OPENED)
+    workers = WorkerPool(limits, asked)
     clamd = ClamdEngine(scan.clamd, limits, scan.clamd_timeout) if scan.clamd else None
     hashes = HashLists.load(scan.hash_block, scan.hash_allow) if scan.hash_block or scan.hash_allow else None
     # An administrator's rules may be slow: those run in the workers only, where time is limited.

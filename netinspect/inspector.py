@@ -15,12 +15,13 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from netinspect.anomaly import Anomaly
 from netinspect.files.artifact import Artifact
+from netinspect.files.passwords import header_text
 from netinspect.identity.zone import Identity
 from netinspect.limits import Limits
 from netinspect.mime.parser import MimeParser
@@ -91,7 +92,9 @@ class Inspection:
         "_inspector",
         "_leaves",
         "_parser",
+        "_results",
         "_users",
+        "rewritten",
         "session",
         "spool",
     )
@@ -101,7 +104,10 @@ class Inspection:
         self.session = session
         self.spool = inspector.new_spool()
         self._parser = MimeParser(inspector.limits, inspector.new_spool)
+        self.rewritten: Spool | None = None
+        """The message as disarmed; `None` as long as it is not."""
         self._leaves: list[Leaf] = []
+        self._results: list[Examination] = []
         self._early: dict[int, asyncio.Task[list[Examination]]] = {}
         self._envelope = EnvelopeFacts()
         self._anomalies: tuple[Anomaly, ...] = ()
@@ -190,27 +196,89 @@ class Inspection:
             self._leaves.extend(found)
 
     async def judge(self) -> Judgement:
-        """Wait for the engines and let the policy decide."""
+        """Wait for the engines and let the policy decide; what it wants disarmed is."""
         with self.in_use():
-            if self._again:
-                await self._read_again()
-            rest = [leaf for at, leaf in enumerate(self._leaves) if at not in self._early]
-            examined = await self._inspector.panel.examine(rest) if rest else []
-            answers = iter(examined)
-            results: list[Examination] = []
-            for at in range(len(self._leaves)):
-                early = self._early.get(at)
-                results.append(next(answers) if early is None else (await early)[0])
-            if any(leaf.undecoded for leaf in self._leaves):
-                outcome = await self._inspector.panel.scan_message(self.spool)
-                results.append(
-                    Examination(
-                        findings=tuple(item for item in outcome if isinstance(item, Finding)),
-                        unscanned=tuple(item for item in outcome if isinstance(item, Unscanned)),
-                    )
+            self._results = await self._examine()
+            facts = self._facts(self._results)
+            judgement = Judgement(facts, decide(facts, self._inspector.policy), incident_id(facts))
+            if judgement.decision.action == "disarm":
+                return await self.disarm(judgement)
+            return judgement
+
+    async def _examine(self) -> list[Examination]:
+        """What the engines say of each leaf, and where there are doubts of the message as a whole."""
+        if self._again:
+            await self._read_again()
+        rest = [leaf for at, leaf in enumerate(self._leaves) if at not in self._early]
+        panel = self._inspector.panel
+        examined = await panel.examine(rest, self._words) if rest else []
+        answers = iter(examined)
+        results: list[Examination] = []
+        for at in range(len(self._leaves)):
+            early = self._early.get(at)
+            if early is None:
+                results.append(next(answers))
+                continue
+            answer = (await early)[0]
+            if any(one.reason == "encrypted" for one in answer.unscanned):
+                # It came before the texts that may tell its password. They are known now and travel along.
+                texts = [leaf for leaf in rest if leaf.text]
+                answer = (await panel.examine([self._leaves[at], *texts], self._words))[0]
+            results.append(answer)
+        if any(leaf.undecoded for leaf in self._leaves):
+            outcome = await self._inspector.panel.scan_message(self.spool)
+            results.append(
+                Examination(
+                    findings=tuple(item for item in outcome if isinstance(item, Finding)),
+                    unscanned=tuple(item for item in outcome if isinstance(item, Unscanned)),
                 )
-            facts = self._facts(results)
-            return Judgement(facts, decide(facts, self._inspector.policy), incident_id(facts))
+            )
+        return results
+
+    def _words(self) -> bytes:
+        """The texts of the header where a password may stand."""
+        return header_text(self._parser.root.headers.fields)
+
+    async def disarm(self, judgement: Judgement) -> Judgement:
+        """Carry out a decision whose action is disarm: `rewritten` becomes the message as it may be delivered.
+
+        Where that cannot be done the judgement that comes back says quarantine (it must not be altered, or is not
+        harmless afterwards), tempfail (an engine gave no answer) or tag (nothing is active in it). Of a lone file only
+        the content is cleaned, and nothing is rewritten.
+        """
+        from netinspect import disarming  # only where mail is disarmed
+
+        inspector = self._inspector
+        self._forget_rewritten()
+        with self.in_use():
+            message = None if self._bare else self.spool
+            mail = disarming.Mail(self._parser.root, self._leaves, self._results, message, judgement.incident_id)
+            room = disarming.Room(inspector.panel, inspector.limits, inspector.new_spool, self._look_again)
+            facts, decision, self.rewritten = await disarming.carry_out(
+                mail, judgement.facts, judgement.decision, inspector.policy, room
+            )
+        return replace(judgement, facts=facts, decision=decision)
+
+    async def _look_again(self, fresh: Spool) -> tuple[dict[str, str], list[Examination]]:
+        """The SHA-256 of each leaf of a rewritten message, by its path, and what the engines say of it."""
+        again = Inspection(self._inspector, self.session)
+        try:
+            for piece in fresh.chunks():
+                again.feed(piece)
+                await asyncio.sleep(0)  # other sessions come in between
+            again.end(Envelope(), MessageEnd(fresh.size))
+            with again.in_use():
+                results = await again._examine()
+            if again._failed:
+                raise OSError(again._failed)
+            return {leaf.path: leaf.sha256 for leaf in again._leaves}, results
+        finally:
+            again.close()
+
+    def _forget_rewritten(self) -> None:
+        spool, self.rewritten = self.rewritten, None
+        if spool is not None:
+            spool.close()
 
     def facts_without_scan(self, reason: str) -> Facts:
         """What is known of a message that no engine has seen, with the reason on record."""
@@ -291,7 +359,9 @@ class Inspection:
             running[0].add_done_callback(lambda _: self._release())
             return
         self._early.clear()
+        self._results = []
         self.spool.close()
+        self._forget_rewritten()
         self._parser.discard()
         for leaf in self._leaves:
             leaf.content.close()

@@ -22,7 +22,7 @@ from netinspect.anomaly import Anomaly
 from netinspect.errors import EnvironmentFault
 from netinspect.files.artifact import Artifact
 from netinspect.policy.conditions import unscanned_text
-from netinspect.policy.decision import Decision
+from netinspect.policy.decision import Decision, Disarmed
 from netinspect.policy.facts import EnvelopeFacts, Facts, MailFacts, SessionFacts
 from netinspect.scan.contract import EngineState, Finding
 
@@ -212,7 +212,20 @@ def _verdict(facts: Facts, decision: Decision, incident_id: str, reply: str) -> 
             "skipped": [{"path": _text(one.path), "reason": _text(one.reason)} for one in coverage.skipped],
         }
         verdict["engines"] = _engines(facts.engines)
+    if decision.disarmed:
+        verdict["disarm"] = [_disarmed(one) for one in decision.disarmed]
     return verdict
+
+
+def _disarmed(one: Disarmed) -> Record:
+    return {
+        "path": _text(one.path),
+        "filename": _text(one.filename),
+        "sha256": one.sha256,
+        "disarmed_sha256": one.disarmed_sha256,
+        "removed": [_text(what) for what in one.removed],
+        "replaced": one.replaced,
+    }
 
 
 @functools.lru_cache(8)

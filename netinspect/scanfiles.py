@@ -28,7 +28,7 @@ from netinspect import records
 from netinspect.assembly import inspector_of
 from netinspect.config import Settings
 from netinspect.inspector import Inspection, Inspector, Judgement, incident_id
-from netinspect.policy.decision import Decision
+from netinspect.policy.decision import Decision, Disarmed
 from netinspect.policy.facts import SessionFacts
 from netinspect.policy.rules import decide
 from netinspect.scan.contract import Unscanned
@@ -268,7 +268,10 @@ def _only_the_first(judgement: Judgement, inspector: Inspector) -> Judgement:
     """An mbox is read as one mail, so nobody has looked into the others."""
     missing = Unscanned("netinspect", "mbox of several mails, only the first was looked at")
     facts = replace(judgement.facts, unscanned=(*judgement.facts.unscanned, missing))
-    return replace(judgement, facts=facts, decision=decide(facts, inspector.policy))
+    decision = decide(facts, inspector.policy)
+    if decision.action == "disarm":  # what came of that stands in the judgement already
+        decision = judgement.decision
+    return replace(judgement, facts=facts, decision=decision)
 
 
 def looks_like_mail(name: str, data: bytes) -> bool:
@@ -326,8 +329,19 @@ def _readable(judgement: Judgement, name: str) -> str:
     lines += [f"  ! {f.category}: {f.signature} ({f.engine})" for rest in found.values() for f in rest]
     # Many parts may share one reason.
     lines += dict.fromkeys(f"  ? not looked at: {u.engine}: {u.reason}" for u in facts.unscanned)
+    lines += [line for one in decision.disarmed for line in _disarmed(one)]
     lines += [f"  ~ {a.kind} at {a.offset} {a.detail}".rstrip() for a in facts.anomalies]
     return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _disarmed(one: Disarmed) -> Iterator[str]:
+    """What disarming takes out of one part."""
+    label = f"{one.path} {one.filename}".rstrip()
+    if one.replaced:
+        yield f"  - {label}: replaced by a text ({', '.join(one.removed)})"
+    else:
+        yield f"  - {label}: disarmed"
+        yield from (f"      {what}" for what in one.removed)
 
 
 def printable(text: str) -> str:

@@ -217,8 +217,8 @@ def test_file_policy_defaults_false_leaves_only_the_rules_of_the_file() -> None:
         ),
         (
             "[[policy.rule]]\nname = 'a'\naction = 'rejct'\n",
-            ':3: [[policy.rule]] action must be "accept" or "reject" or "tempfail" or "drop" or "quarantine" or "tag",'
-            ' not "rejct"; did you mean "reject"?',
+            ':3: [[policy.rule]] action must be "accept" or "reject" or "tempfail" or "drop" or "quarantine" or '
+            '"disarm" or "tag", not "rejct"; did you mean "reject"?',
         ),
         (
             "[[policy.rule]]\nname = 'a'\naction = 'reject'\n\nwhen = { category = ['malwar'] }\n",
@@ -272,8 +272,25 @@ def test_all_mistakes_are_told_in_the_order_of_the_lines(tmp_path: Path) -> None
         load(file, {})
 
 
-def test_disarm_cannot_be_asked_for_as_long_as_nothing_disarms() -> None:
-    assert "action must be" in mistakes_of("[[policy.rule]]\nname='a'\naction='disarm'\n")[0]
+DISARM = "[[policy.rule]]\nname = 'a'\naction = 'disarm'\n"
+
+
+def test_disarm_needs_a_folder_for_the_originals() -> None:
+    (mistake,) = mistakes_of(DISARM)
+    assert ':3: rule "a" puts the original of what it disarms into quarantine' in mistake
+    assert mistake.endswith("set directory in [quarantine]")
+    assert mistakes_of(f"[quarantine]\ndirectory = '/q'\n{DISARM}") == []
+
+
+def test_what_has_flowed_on_cannot_be_disarmed() -> None:
+    (mistake,) = mistakes_of(f"[gateway]\ndelivery = 'cut-through'\n[quarantine]\ndirectory = '/q'\n{DISARM}")
+    assert ':7: rule "a" disarms, but with delivery "cut-through"' in mistake
+    assert mistake.endswith('write delivery = "hold" in [gateway]')
+
+
+def test_disarm_has_no_reply_of_its_own() -> None:
+    (mistake,) = mistakes_of(f"[quarantine]\ndirectory = '/q'\n{DISARM}code = 550\n")
+    assert "disarm has none" in mistake
 
 
 def test_what_render_gives_reads_back_as_the_same_settings() -> None:

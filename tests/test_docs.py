@@ -68,7 +68,7 @@ def table(page: str, heading: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(("where", "text"), list(fences("toml")), ids=_place)
 def test_every_example_of_settings_loads(where: str, text: str, tmp_path: Path) -> None:
-    quarantine = "quarantine" in text and "[quarantine]" not in text
+    quarantine = ("quarantine" in text or "disarm" in text) and "[quarantine]" not in text
     extra = '\n[quarantine]\ndirectory = "q"\n' if quarantine else ""
     tomllib.loads(text)
     _, mistakes = read_text(text + extra, tmp_path / "netinspect.toml")

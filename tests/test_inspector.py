@@ -38,7 +38,7 @@ class Engines:
     def __init__(self) -> None:
         self.seen: list[tuple[str, bytes]] = []
 
-    async def examine(self, leaves: Sequence[Leaf]) -> list[Examination]:
+    async def examine(self, leaves: Sequence[Leaf], words: object = None) -> list[Examination]:
         found = []
         for leaf in leaves:
             data = leaf.content.getvalue()

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from netinspect.anomaly import Anomaly
 from netinspect.errors import EnvironmentFault
 from netinspect.files.artifact import Artifact, Hashes
-from netinspect.policy import Coverage, Decision, EnvelopeFacts, Facts, MailFacts, SessionFacts, Skipped
+from netinspect.policy import Coverage, Decision, Disarmed, EnvelopeFacts, Facts, MailFacts, SessionFacts, Skipped
 from netinspect.records import RecordWriter, serialize, session_records, timestamp, transaction_records
 from netinspect.scan.contract import EngineState, Finding, Unscanned
 
@@ -123,6 +123,25 @@ def test_a_verdict_says_how_much_was_looked_at_and_by_whom() -> None:
     whole = make(Facts(SESSION, EnvelopeFacts(), MailFacts(), coverage=Coverage(1, 5, 1, 5, 1, 5)))[-1]["verdict"]
     assert (whole["clean"], whole["coverage"]["skipped"], whole["engines"]) == (True, [], [])
 
+
+
+def test_what_was_disarmed_is_on_record_and_stays_away_from_other_verdicts() -> None:
+    parts = (
+        Disarmed("1.2", "a\udc80.docm", "aa", "bb", ("vba: word/\udc80.bin",)),
+        Disarmed("1.3", "b.exe", "cc", "dd", ("file: no cleaner for exe",), replaced=True),
+    )
+    verdict = make(decision=Decision("disarm", "macro", rules=("macros",), disarmed=parts))[-1]["verdict"]
+    assert verdict["disarm"] == [
+        {
+            "path": "1.2", "filename": "a?.docm", "sha256": "aa", "disarmed_sha256": "bb",
+            "removed": ["vba: word/?.bin"], "replaced": False,
+        },
+        {
+            "path": "1.3", "filename": "b.exe", "sha256": "cc", "disarmed_sha256": "dd",
+            "removed": ["file: no cleaner for exe"], "replaced": True,
+        },
+    ]  # fmt: skip
+    assert "disarm" not in make()[-1]["verdict"]
 
 
 def test_a_mail_without_header_has_an_empty_email_object() -> None:

@@ -18,7 +18,7 @@ from netinspect import cli, scanfiles
 from netinspect.config import load
 from netinspect.samples import mails
 from netinspect.samples.archives import make_zip
-from netinspect.samples.office import macro_doc, plain_docx
+from netinspect.samples.office import macro_doc, macro_docm, plain_docx
 from netinspect.scanfiles import FAILED, FINE, FOUND, Failure, files, looks_like_mail, printable, run
 
 CLEAN = b"From: a@outside.example\r\nSubject: hello\r\n\r\nA plain text.\r\n"
@@ -70,6 +70,32 @@ def test_a_file_that_is_no_mail_is_its_only_artifact() -> None:
     _, found = records(put("note.txt", b"a text"))
     (info,) = [record["fileinfo"] for record in found if record["event_type"] == "fileinfo"]
     assert (info["filename"], info["size"], info["path"], info["state"]) == ("note.txt", 6, "1", "CLOSED")
+
+
+DISARM = """
+[scan]
+workers = 1
+[quarantine]
+directory = "/nowhere"
+[[policy.rule]]
+name = "macros"
+when = { category = ["macro", "banned-type"] }
+action = "disarm"
+"""
+
+
+def test_what_disarming_would_remove_is_shown_and_on_record() -> None:
+    put("a.docm", macro_docm("Sub Total()\n  Range(1).Value = 2\nEnd Sub\n"))
+    put("setup.exe", b"MZ" + bytes(100))
+    put("macro.eml", mails.macro_mail())
+    _, out, _ = scan("a.docm", "setup.exe", settings=DISARM)
+    assert "  - 1 a.docm: disarmed\n      vba: word/vbaProject.bin\n" in out
+    assert "  - 1 setup.exe: replaced by a text (file: " in out
+    _, found = records("a.docm", "macro.eml", settings=DISARM)
+    lone, mail = (record["verdict"] for record in found if record["event_type"] == "verdict")
+    assert (lone["action"], mail["action"]) == ("disarm", "disarm")
+    assert lone["disarm"][0]["removed"] == ["vba: word/vbaProject.bin"]
+    assert [entry["replaced"] for entry in mail["disarm"]] == [False]
 
 
 def test_the_order_is_that_of_the_arguments_whoever_is_ready_first() -> None:

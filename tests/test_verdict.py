@@ -33,7 +33,7 @@ class Engines:
         self._unscanned = unscanned
         self._anomaly = anomaly
 
-    async def examine(self, leaves: Sequence[Any]) -> list[Examination]:
+    async def examine(self, leaves: Sequence[Any], words: object = None) -> list[Examination]:
         return [self._one(leaf) for leaf in leaves]
 
     def _one(self, leaf: Any) -> Examination:

@@ -161,12 +161,14 @@ class _Reader:
     def _check_together(self, settings: Settings) -> None:
         """What no table can know alone."""
         for index, rule in enumerate(settings.policy.rules):
-            if rule.action == "quarantine" and not settings.quarantine.directory:
-                self._problem(
-                    ("policy", "rule", index, "action"),
-                    f'rule "{rule.name}" puts mail into quarantine, but there is no folder for it',
-                    "set directory in [quarantine]",
-                )
+            place: KeyPath = ("policy", "rule", index, "action")
+            if rule.action in ("quarantine", "disarm") and not settings.quarantine.directory:
+                what = "mail" if rule.action == "quarantine" else "the original of what it disarms"
+                message = f'rule "{rule.name}" puts {what} into quarantine, but there is no folder for it'
+                self._problem(place, message, "set directory in [quarantine]")
+            if rule.action == "disarm" and settings.gateway.delivery == "cut-through":
+                message = f'rule "{rule.name}" disarms, but with delivery "cut-through" the mail has flowed on by then'
+                self._problem(place, message, 'write delivery = "hold" in [gateway]')
         if settings.policy.default == "quarantine" and not settings.quarantine.directory:
             self._problem(("policy", "default"), "there is no folder for quarantine", "set directory in [quarantine]")
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-RuleAction = Literal["accept", "reject", "tempfail", "drop", "quarantine", "tag"]
+RuleAction = Literal["accept", "reject", "tempfail", "drop", "quarantine", "disarm", "tag"]
 
 CATEGORIES = (
     "malware", "macro", "macro-autoexec", "macro-suspicious", "macro-replication", "xlm-macro", "dde",
@@ -22,6 +22,7 @@ CATEGORIES = (
 CODES: dict[str, tuple[int, ...]] = {
     "accept": (),
     "tag": (),
+    "disarm": (),
     "reject": tuple(range(500, 600)),
     "tempfail": tuple(range(400, 500)),
     "drop": tuple(range(400, 600)),
@@ -130,7 +131,7 @@ class RuleSettings:
     name: str
     """Stands in the record of every verdict that the rule made."""
     action: RuleAction
-    """accept, tag (header fields X-Netinspect-…), quarantine, tempfail (4xx), reject (5xx), drop (reply and close)."""
+    """accept, tag (fields X-Netinspect-…), disarm, quarantine, tempfail (4xx), reject (5xx), drop (reply and close)."""
     when: When = When()
     """The conditions."""
     code: int = 0

@@ -214,7 +214,7 @@ class QuarantineSettings:
     """Where the action "quarantine" puts messages."""
 
     directory: FilePath = ""
-    """Folder, one below it for each incident; empty: no rule may say quarantine."""
+    """Folder, one below it for each incident; empty: no rule may say quarantine or disarm."""
     answer: Literal[250, 550] = 250
     """What the client is told of a quarantined message."""
 

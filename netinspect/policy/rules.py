@@ -10,7 +10,7 @@ The peer is told something short and generic; which rule decided and on what evi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from netinspect.config.rules import PolicySettings, RuleSettings, When
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ACTION_HEADER = "X-Netinspect-Action"
 FINDING_HEADER = "X-Netinspect-Finding"
 OUR_HEADERS = (ACTION_HEADER, FINDING_HEADER)
-"""Fields that tag adds. Inbound copies of them are to be removed first: only the gateway speaks in this name."""
+"""Fields that tag and disarm add. Inbound copies are to be removed first: only the gateway speaks in this name."""
 
 _HEADER_FINDINGS = 10
 """Findings that a tagged message shows; the record has them all."""
@@ -36,6 +36,7 @@ _HEADER_OCTETS = 200
 _REPLIES: dict[str, tuple[int, str, str]] = {
     "accept": (250, "2.0.0", ""),
     "tag": (250, "2.0.0", ""),
+    "disarm": (250, "2.0.0", ""),
     "reject": (550, "5.7.1", "Message refused (id {id})"),
     "drop": (550, "5.7.1", "Message refused (id {id})"),
     "tempfail": (451, "4.7.1", "Message deferred, try again later (id {id})"),
@@ -44,9 +45,12 @@ _REPLIES: dict[str, tuple[int, str, str]] = {
 """Code, enhanced code (RFC 3463) and text where a rule gives none."""
 
 
+_QUARANTINE = Decision("quarantine", "", *_REPLIES["quarantine"])
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One compiled rule. `decision` lacks only the reason, and the header fields of tag.
+    """One compiled rule. `decision` lacks only the reason, and the header fields of tag and disarm.
 
     `condition` is the native part of `when`; the expression, if there is one, is asked where that holds.
     """
@@ -67,7 +71,7 @@ class Rule:
             enhanced=standard.enhanced,
             text=standard.text,
             rules=standard.rules,
-            headers=_headers(facts) if standard.action == "tag" else (),
+            headers=headers_of(facts, standard.action) if standard.action in ("tag", "disarm") else (),
             reset=standard.reset,
         )
 
@@ -76,13 +80,14 @@ class Rule:
 class Policy:
     """All rules in order, and those of them that can hold for a mail with nothing remarkable about it.
 
-    `expressions` is `None` where no rule has one.
+    `expressions` is `None` where no rule has one. `quarantine` is what a mail gets that should be disarmed and cannot.
     """
 
     rules: tuple[Rule, ...]
     quiet: tuple[Rule, ...]
     default: Decision
     expressions: Expressions | None = None
+    quarantine: Decision = _QUARANTINE
 
     @classmethod
     def from_settings(cls, settings: PolicySettings, *, quarantine_answer: int = 250) -> Policy:
@@ -94,6 +99,7 @@ class Policy:
             quiet=tuple(rule for rule in rules if not rule.needs_evidence),
             default=_decision(default, quarantine_answer),
             expressions=_expressions([rule.when.cel for rule in settings.rules if rule.when.cel]),
+            quarantine=_decision(RuleSettings("quarantine", "quarantine"), quarantine_answer),
         )
 
 
@@ -124,6 +130,18 @@ def decide(facts: Facts, policy: Policy) -> Decision:
     if policy.default.action == "tag":
         return _unless_failed(Rule("default", lambda _: "", policy.default, False, When()).decide(facts, ""), failed)
     return _unless_failed(policy.default, failed) if failed else policy.default
+
+
+def instead_of_disarm(decision: Decision, policy: Policy, action: Action, facts: Facts, why: str) -> Decision:
+    """Give the decision about a mail that was to be disarmed and is not: quarantine, tempfail or tag.
+
+    It stands on the same rules, and the reason says `why` as well.
+    """
+    code, enhanced, text = _REPLIES[action]
+    standard = policy.quarantine if action == "quarantine" else Decision(action, "", code, enhanced, text)
+    reason = f"{decision.reason}; {why}" if decision.reason else why
+    headers = headers_of(facts, action) if action == "tag" else ()
+    return replace(standard, reason=reason, rules=decision.rules, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +244,9 @@ def _decision(rule: RuleSettings, quarantine_answer: int) -> Decision:
     )
 
 
-def _headers(facts: Facts) -> tuple[tuple[str, str], ...]:
-    fields = [(ACTION_HEADER, "tag")]
+def headers_of(facts: Facts, action: Action) -> tuple[tuple[str, str], ...]:
+    """Give the header fields that a delivered mail gets."""
+    fields = [(ACTION_HEADER, str(action))]
     for finding in facts.findings[:_HEADER_FINDINGS]:
         fields.append((FINDING_HEADER, _header_value(finding_text(finding))))
     return tuple(fields)

@@ -11,8 +11,8 @@ import pytest
 from netinspect.anomaly import Anomaly
 from netinspect.config import DEFAULT_RULES, PolicySettings, RuleSettings, When
 from netinspect.files.artifact import Artifact, Hashes
-from netinspect.policy import EnvelopeFacts, Facts, MailFacts, Policy, SessionFacts, decide, reply_text
-from netinspect.policy.rules import FINDING_HEADER
+from netinspect.policy import Decision, EnvelopeFacts, Facts, MailFacts, Policy, SessionFacts, decide, reply_text
+from netinspect.policy.rules import FINDING_HEADER, instead_of_disarm
 from netinspect.scan.contract import Finding, Unscanned
 
 OUTSIDE = SessionFacts("external", "198.51.100.9", 40000, "192.0.2.1", 25, helo="mx.example.net")
@@ -139,6 +139,31 @@ def test_tag_adds_our_headers_and_nothing_of_a_sender_can_break_out_of_them() ->
     assert len(headers[1][1]) <= 200
     assert all(" " <= char <= "~" for _, value in headers for char in value)
     assert len(decide(facts(findings=(MACRO,) * 100), POLICY).headers) == 11
+
+
+def test_disarm_delivers_with_our_headers_and_the_servers_own_reply() -> None:
+    decision = decide(facts(findings=(MACRO,)), one_rule("disarm", when=When(category=("macro",))))
+    assert decision.delivers
+    assert (decision.code, decision.enhanced, decision.text) == (250, "2.0.0", "")
+    assert decision.headers == (("X-Netinspect-Action", "disarm"), (FINDING_HEADER, "macro: office office.vba"))
+    assert decision.disarmed == ()
+
+
+@pytest.mark.parametrize(
+    ("action", "answer", "told"),
+    [
+        ("quarantine", 250, "250 2.0.0 Message received (id i)"), ("quarantine", 550, REFUSED.removeprefix("reject ")),
+        ("tempfail", 250, DEFERRED.removeprefix("tempfail ")), ("tag", 250, "250 2.0.0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_disarmed_gets_another_decision_of_the_same_rule(action: Any, answer: int, told: str) -> None:
+    policy = Policy.from_settings(PolicySettings("accept", ()), quarantine_answer=answer)
+    disarm = Decision("disarm", "macro: x", headers=(("X-Netinspect-Action", "disarm"),), rules=("r",))
+    decision = instead_of_disarm(disarm, policy, action, facts(findings=(MACRO,)), "signed")
+    assert (decision.action, decision.rules, decision.reason) == (action, ("r",), "macro: x; signed")
+    assert reply_text(decision, "i") == told
+    added = ["X-Netinspect-Action", FINDING_HEADER] if action == "tag" else []
+    assert [name for name, _ in decision.headers] == added
 
 
 def test_rules_of_a_file_stand_before_the_built_in_ones() -> None:
