@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import quote
 
-from netinspect.mime.headers import file_name
+from netinspect.mime.structured import file_name
 
 _NAME: Final = 60
 """Characters of a name that are kept: percent-encoded (RFC 2231) it has to fit into one line of 998 octets."""

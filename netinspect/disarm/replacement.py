@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from netinspect.disarm.contract import Removal
-from netinspect.mime.headers import file_name
+from netinspect.mime.structured import file_name
 
 _NAME: Final = 200
 _LINES: Final = 20

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from netinspect.mime.describe import DECODED, IDENTITY
 from netinspect.mime.embedded import BINHEX, embedded_files
 from netinspect.mime.encodings import Base64Decoder, Decoder, QuotedPrintableDecoder
-from netinspect.mime.headers import file_name
 from netinspect.mime.part import Leaf, Part, reading_path
+from netinspect.mime.structured import file_name
 from netinspect.mime.uu import UuBegin, UuEnd, UuEvent, UuScanner, bare_lines
 
 if TYPE_CHECKING:

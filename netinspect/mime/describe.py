@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from netinspect.mime.headers import Structured, file_name, strip_comments
 from netinspect.mime.names import FIELDS, ending, other_names, plain
+from netinspect.mime.structured import Structured, file_name, strip_comments
 from netinspect.mime.words import to_text, unfold
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
-from netinspect.mime.headers import file_name, strip_comments
+from netinspect.mime.structured import file_name, strip_comments
 from netinspect.mime.words import decode_words, to_text, unfold
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netinspect.limits import Limits
-from netinspect.mime.headers import HeaderBlock, Structured, file_name, strip_comments
+from netinspect.mime.headers import HeaderBlock
+from netinspect.mime.structured import Structured, file_name, strip_comments
 from netinspect.mime.summary import split_addresses
 from netinspect.mime.words import _CODECS, decode_charset, decode_words, field_text
 from tests.mime.tools import parse
