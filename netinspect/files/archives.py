@@ -126,7 +126,8 @@ def _image(library: sevenzip.Library, data: bytes, budget: Budget, report: Repor
         report.could_not("archive_held")
     elif others:
         # 7-Zip prefers a supplementary descriptor (Joliet's): without them it reads the primary one.
-        pieces, start = [], 0
+        pieces: list[bytes | memoryview] = []
+        start = 0
         for at in others:
             pieces += [memoryview(data)[start:at], b"\xff"]  # the end of the descriptors (ECMA-119 8.3)
             start = at + 1
