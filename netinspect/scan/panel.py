@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Protocol
 
-from netinspect.anomaly import Anomaly
 from netinspect.disarm.contract import Cleaned
 from netinspect.files.artifact import Artifact, Hashes
-from netinspect.files.kind import identify
 from netinspect.files.passwords import TEXT
 from netinspect.limits import Limits
+from netinspect.scan import digests
 from netinspect.scan.cache import ExaminationCache, Key, rebase
 from netinspect.scan.clamd import ClamdEngine
 from netinspect.scan.clamd_session import Spooled
@@ -115,6 +114,8 @@ class Panel:
         self._engines: tuple[EngineState, ...] = ()
         self._engines_of: tuple[object, ...] = ()
         self._loop: asyncio.AbstractEventLoop
+        # Without engines there is nothing to wait for, and what is known costs more to look up than to make.
+        self._alone = clamd is None and isinstance(workers, digests.DigestsOnly)
 
     @property
     def fingerprint(self) -> str:
@@ -184,8 +185,10 @@ class Panel:
         `words` gives other text of the mail where a password may stand (`passwords.header_text`); it is asked only
         where something could be closed.
         """
-        fingerprint = self.fingerprint
         hashes = self.hashes
+        if self._alone and hashes is None:
+            return [await digests.describe(leaf, leaf.content) for leaf in leaves]
+        fingerprint = self.fingerprint
         results: dict[int, Examination] = {}
         mine: list[_Job] = []
         others: list[_Job] = []
@@ -212,7 +215,7 @@ class Panel:
         for job in others:
             results[job.at] = await self._join(job)
         for at, leaf in allowed:
-            results[at] = await _unexamined(leaf)
+            results[at] = await digests.allowed(leaf)
         if hashes is None:
             return [results[at] for at in range(len(leaves))]
         return [_listed(results[at], hashes) for at in range(len(leaves))]
@@ -420,23 +423,3 @@ def _missing(leaf: LeafLike, reason: str) -> Examination:
         leaf.text,
     )  # fmt: skip
     return Examination((artifact,), unscanned=(Unscanned("panel", reason, leaf.sha256),))
-
-
-async def _unexamined(leaf: LeafLike) -> Examination:
-    """An allow-listed leaf: on record as what it is, and that it was let through by its digest."""
-    try:
-        artifact = await asyncio.to_thread(_describe, leaf) if leaf.content.size >= BIG else _describe(leaf)
-    except OSError:
-        log.exception("an allow-listed content could not be read")
-        return _missing(leaf, "content unreadable")
-    return Examination((artifact,), anomalies=(Anomaly("allow_listed", "file", 0, leaf.sha256),))
-
-
-def _describe(leaf: LeafLike) -> Artifact:
-    content = leaf.content.getvalue()
-    sha1 = hashlib.sha1(content, usedforsecurity=False).hexdigest()
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return Artifact(
-        Hashes(leaf.sha256, sha1, md5), len(content), identify(content, leaf.name), leaf.path, leaf.name, leaf.declared,
-        text=leaf.text,
-    )  # fmt: skip

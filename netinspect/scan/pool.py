@@ -109,6 +109,7 @@ class WorkerPool:
         self._watch: asyncio.Task[None] | None = None
         self._fresh: dict[Child, asyncio.Future[str]] = {}
         self._outdated: set[Child] = set()
+        self._changing = asyncio.Lock()
         self.rules_fault = ""
         """Why the last change of the administrator's rules was refused; empty when all is well."""
         self.fingerprint = ""
@@ -191,8 +192,12 @@ class WorkerPool:
         """Put other rules in force, one worker after the other; `""`, or why the old ones stay.
 
         The first new worker decides: only when it has compiled the rules do they replace the old ones. No job is lost:
-        an old worker finishes what it has.
+        an old worker finishes what it has. One change after the other.
         """
+        async with self._changing:
+            return "" if sources == self._sources else await self._take(sources)
+
+    async def _take(self, sources: tuple[RuleSource, ...]) -> str:
         before, self._sources = self._sources, sources
         old = set(self._children)
         self.rules_fault = await self._start_fresh()

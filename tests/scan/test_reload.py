@@ -30,7 +30,7 @@ async def said(pool: WorkerPool) -> list[str]:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(5000):
+    for _ in range(1000):
         if await holds():
             return
         await asyncio.sleep(0.02)
@@ -45,7 +45,7 @@ def run(
         pool = WorkerPool(LIMITS, settings)
         await pool.start()
         try:
-            async with asyncio.timeout(110):
+            async with asyncio.timeout(60):
                 await scenario(pool)
         finally:
             await pool.close()
