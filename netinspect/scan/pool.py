@@ -37,6 +37,7 @@ BATCH_OCTETS: Final = 1_048_576
 BATCH_LEAVES: Final = 256
 
 _RETRY_FIRST, _RETRY_MOST = 1.0, 30.0
+_SOON: Final = 0.05
 
 
 class Content(Protocol):
@@ -303,6 +304,8 @@ class WorkerPool:
         fresh = self._fresh.get(child)
         if fresh is not None and not fresh.done():
             fresh.set_result(str(child.error or "a worker died before it was ready"))
+            if self._running and len(self._children) < self._settings.count:
+                self._replace(_SOON)  # another one ended meanwhile; by then the rules that this one refused are gone
             return
         if not self._running:
             return

@@ -172,3 +172,15 @@ def test_a_folder_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rulefiles, "LOOK_EVERY", 0.05)
         asyncio.run(asyncio.wait_for(whole(), 20))
+
+
+def test_a_worker_that_dies_while_broken_rules_are_tried_is_replaced(folder: Path) -> None:
+    async def scenario(pool: WorkerPool) -> None:
+        trying = asyncio.create_task(pool.take_rules(changed(folder, BROKEN)))
+        await asyncio.sleep(0)
+        (died,) = await pool.examine([leaf(b"netinspect-fault:exit")])
+        assert died.unscanned[0].reason == "died"
+        assert await trying
+        assert await said(pool) == ["Old"]
+
+    run(scenario, folder, faults=True, count=1)
