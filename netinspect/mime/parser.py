@@ -101,7 +101,8 @@ class MimeParser:
         self._part = root
         self._digest = False
         self._body_now: Body | None = None
-        self._state = self._header
+        # A function and no bound method: that would be a cycle, and all of the message's parts wait for the collector.
+        self._state = MimeParser._header
         self._leaves: list[Leaf] = []
         self._summary: MailSummary | None = None
         self._closed = False
@@ -170,7 +171,7 @@ class MimeParser:
         self._leaves = []
 
     def _run(self, *, final: bool) -> list[Leaf]:
-        while self._state(final=final):
+        while self._state(self, final=final):
             pass
         leaves, self._leaves = self._leaves, []
         # One octet stays: the LF before the next line may be that of a delimiter.
@@ -354,7 +355,7 @@ class MimeParser:
             )
         else:
             return self._child(part, 1, digest=False)
-        self._state = self._body
+        self._state = MimeParser._body
         return True
 
     def _child(self, parent: Part, number: int, *, digest: bool) -> bool:
@@ -376,7 +377,7 @@ class MimeParser:
         self._block = self._position
         self._looked = max(self._looked, self._position)
         self._searched = self._position - 1
-        self._state = self._header
+        self._state = MimeParser._header
         return True
 
     def _rest(self, parent: Part) -> None:
@@ -387,7 +388,7 @@ class MimeParser:
         part.doubts = (*part.doubts, "limit_mime_parts")
         self._boundaries = Boundaries()
         self._body_now = Body(part, self._context)
-        self._state = self._body
+        self._state = MimeParser._body
 
     def _delimiter(self, found: Delimiter) -> None:
         boundaries, context = self._boundaries, self._context
@@ -411,7 +412,7 @@ class MimeParser:
             self._body_now = Body(
                 self._pseudo(entry.part, epilogue), context, outside=True, marks=boundaries.marks
             )
-            self._state = self._body
+            self._state = MimeParser._body
             return
         entry.parts += 1
         self._child(entry.part, entry.parts, digest=entry.part.content_type == "multipart/digest")

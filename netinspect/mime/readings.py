@@ -147,6 +147,9 @@ class _Readings:
         raw = message[part.offset : part.offset + part.length]
         self._done.add((part.source, part.offset, part.offset + part.length, part.encoding))
         why = (*leaf.why, "base64_padding") if lines else leaf.why
+        if part.content_type in MESSAGES and part.encoding not in IDENTITY and self._may(raw, part):
+            # RFC 2046 §5.2.1 allows a message no encoding: who keeps to that reads what stands there.
+            self._container(part, leaf.path, raw)
         self._decodings(raw, part, leaf.path, why, again=True)
 
     def _decodings(self, raw: bytes, part: Part, path: str, why: Iterable[str], *, again: bool = False) -> None:

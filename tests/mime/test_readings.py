@@ -165,6 +165,12 @@ def test_an_encoded_multipart_is_read_decoded_as_well() -> None:
     assert PAYLOAD in contents(read_all(raw))
 
 
+def test_a_message_that_only_says_it_is_encoded_is_read_as_it_stands() -> None:
+    inner = HEAD + FILE + "\nrun this, please"
+    parsed = read_all(HEAD + "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n" + inner)
+    assert b"run this, please" in contents(parsed)
+
+
 def test_a_broken_part_in_an_encoded_message_is_read_again_too() -> None:
     inner = HEAD + FILE + "Content-Transfer-Encoding: base64\n\nA\n\n" + ENCODED + "\n"
     coded = base64.encodebytes(inner.replace("\n", "\r\n").encode()).decode()
