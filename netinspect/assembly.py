@@ -13,6 +13,7 @@ from netinspect.identity.zone import Identity
 from netinspect.inspector import Inspector
 from netinspect.policy.rules import Policy
 from netinspect.scan.clamd import ClamdEngine
+from netinspect.scan.digests import DigestsOnly
 from netinspect.scan.hashes import HashLists
 from netinspect.scan.panel import Panel
 from netinspect.scan.plaintext import PlainText
@@ -29,7 +30,7 @@ def panel_of(settings: Settings) -> Panel:
     asked = WorkerSettings(scan.workers, scan.rules_dir, office=scan.office, rules=scan.rules, disarm=disarm)
     if scan.clamd:
         asked = replace(asked, opened=OPENED)
-    workers = WorkerPool(limits, asked)
+    workers = WorkerPool(limits, asked) if scan.workers else DigestsOnly()
     clamd = ClamdEngine(scan.clamd, limits, scan.clamd_timeout) if scan.clamd else None
     hashes = HashLists.load(scan.hash_block, scan.hash_allow) if scan.hash_block or scan.hash_allow else None
     # An administrator's rules may be slow: those run in the workers only, where time is limited.
@@ -43,6 +44,14 @@ def _worker_engines(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "office", version("oletools")
     if settings.scan.rules:
         yield "rules", version("yara-x")
+
+
+def without_engines(settings: Settings) -> Settings:
+    """The same settings with nothing that looks into contents: they are named and hashed, and no process is started."""
+    scan = replace(
+        settings.scan, clamd="", office=False, rules=False, rules_dir="", hash_block=(), hash_allow=(), workers=0
+    )
+    return replace(settings, scan=scan)
 
 
 def inspector_of(settings: Settings) -> Inspector:

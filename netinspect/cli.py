@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import dataclasses
 import errno
+import gc
 import io
 import ipaddress
 import logging
@@ -11,28 +14,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
-from netinspect import __version__, config
+from netinspect import __version__, config, usage
 from netinspect.errors import ConfigError, EnvironmentFault, NetinspectError
-
-DESCRIPTION = """\
-Inspects mail at the edge of a network: every message is held, judged, and then let go or refused.
-
-  netinspect demo                     see it work, on this machine, in seconds
-  netinspect config init              write a commented netinspect.toml
-  netinspect doctor                   what works here and what does not
-  netinspect firewall show            the packet-filter rules for this configuration
-  netinspect gateway                  run the gateway
-  netinspect scan mail.eml            judge a mail or a file
-  netinspect policy test mail.eml     which rule decides about it, and why
-"""
-
-EPILOG = """\
-exit status: 0 fine or nothing found, 1 something found, 2 could not do it; 130 after Ctrl-C.
-The configuration is -c FILE, else the file that NETINSPECT_CONFIG names, else built-in defaults.
-`netinspect COMMAND --help` says more about each.
-"""
 
 INTERRUPTED = 130
 """What shells say of a program that Ctrl-C ended: 128 and the signal's number."""
@@ -119,8 +104,8 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = _Parser(
         prog="netinspect",
-        description=DESCRIPTION,
-        epilog=EPILOG,
+        description=usage.DESCRIPTION,
+        epilog=usage.EPILOG,
         parents=[common],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -139,16 +124,39 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    add("demo", _demo, "show the whole thing on loopback", DEMO_HELP)
-    add("gateway", _gateway, "run the gateway until it is told to stop", GATEWAY_HELP)
-    scan = add("scan", _scan, "judge mails (.eml) or files", SCAN_HELP)
+    add("demo", _demo, "show the whole thing on loopback", usage.DEMO_HELP)
+    add("gateway", _gateway, "run the gateway until it is told to stop", usage.GATEWAY_HELP)
+    record = add("record", _record, "run the gateway and record its sessions as captures", usage.RECORD_HELP)
+    record.add_argument("directory", metavar="DIR", help="folder for the captures")
+    record.add_argument("--size", type=int, metavar="OCTETS", help="a file of this size takes no new sessions")
+    record.add_argument("--age", type=float, metavar="SECONDS", help="a file of this age takes no new sessions")
+    record.add_argument("--keep", type=int, metavar="OCTETS", help="all files together; the oldest are deleted")
+    scan = add("scan", _scan, "judge mails (.eml) or files", usage.SCAN_HELP)
     scan.add_argument(
         "files", nargs="+", metavar="FILE", help="a mail, any other file, or a folder; - reads standard input"
     )
     scan.add_argument("--json", action="store_true", help="event records, one JSON object a line")
-    policy = add("policy", _policy, "show which rule decides about mails or files, and why", POLICY_HELP)
+    replay = add("replay", _replay, "judge every session of mail in captures", usage.REPLAY_HELP)
+    replay.add_argument("captures", nargs="+", metavar="CAPTURE", help="a capture, a folder; - reads standard input")
+    replay.add_argument("--events", metavar="FILE", default="", help="event records, JSON lines; - is stdout")
+    replay.add_argument("--report", metavar="FILE.html", default="", help="one page for people")
+    replay.add_argument("--extract", metavar="DIR", default="", help="store mails and files, named by their SHA-256")
+    replay.add_argument("--workers", metavar="N", type=_processes, default=1, help="read with so many processes")
+    replay.add_argument("--policy", metavar="OTHER.toml", help="show what this configuration would change")
+    replay.add_argument("--zone", choices=("external", "internal"), help="all clients stand there")
+    replay.add_argument(
+        "--zone-of", metavar="NAME=ZONE", type=_zone_of, action="append", default=[],
+        help="clients seen on this interface of a pcapng stand there; repeatable",
+    )  # fmt: skip
+    replay.add_argument("--keylog", metavar="FILE", default="", help="TLS secrets (SSLKEYLOGFILE) to decrypt with")
+    replay.add_argument("--scheduler", metavar="ADDRESS", default="", help="share captures out over Dask workers")
+    replay.add_argument("--no-engines", action="store_true", help="read and decode only: nothing is scanned")
+    replay.add_argument("--no-progress", action="store_true", help="no line about progress on the terminal")
+    policy = add("policy", _policy, "show which rule decides about mails or files, and why", usage.POLICY_HELP)
     policy.add_argument("action", choices=("test",))
-    policy.add_argument("files", nargs="+", metavar="FILE", help="a mail, a file, a folder; - reads standard input")
+    policy.add_argument(
+        "files", nargs="+", metavar="FILE", help="a mail, a file, a capture, a folder; - reads standard input"
+    )
     policy.add_argument("--policy", metavar="OTHER.toml", help="show what this configuration would change")
     policy.add_argument("--json", action="store_true", help="one JSON object a file")
     policy.add_argument("--zone", choices=("external", "internal"), default="external", help="suppose this zone")
@@ -158,57 +166,14 @@ def _parser() -> argparse.ArgumentParser:
     policy.add_argument("--rcpt", metavar="ADDRESS", action="append", default=[], help="and a recipient; repeatable")
     policy.add_argument("--authenticated", action="store_true", help="suppose that the client logged in")
     policy.add_argument("--tls", action="store_true", help="suppose that the session is encrypted")
-    firewall = add("firewall", _firewall, "packet-filter rules for this configuration", FIREWALL_HELP)
+    firewall = add("firewall", _firewall, "packet-filter rules for this configuration", usage.FIREWALL_HELP)
     firewall.add_argument("action", choices=("show", "apply", "remove"))
     firewall.add_argument("--commands", action="store_true", help="show: the routing commands instead of the rules")
-    settings = add("config", _config, "check, show or make the settings", CONFIG_HELP)
+    settings = add("config", _config, "check, show or make the settings", usage.CONFIG_HELP)
     settings.add_argument("action", choices=("check", "show", "init"))
     settings.add_argument("file", nargs="?", metavar="FILE", help="check, show: the file; init: where to write")
-    add("doctor", _doctor, "what works here and what does not, each with its remedy", DOCTOR_HELP)
+    add("doctor", _doctor, "what works here and what does not, each with its remedy", usage.DOCTOR_HELP)
     return parser
-
-
-DEMO_HELP = """\
-Starts a gateway with an external and an internal listener and a small mail server on free ports of loopback, sends good
-and bad mails through it and prints a table. Needs no privileges, nothing installed besides and no settings: -c is not
-looked at. Exit status 0 if all came out as they should, 1 if not, 2 if it could not be done.
-"""
-
-GATEWAY_HELP = """\
-SIGTERM and SIGINT stop it once running messages are finished (at most shutdown_grace seconds). SIGHUP reopens the
-record file. When it listens it says "netinspect gateway: ready" on stderr.
-"""
-
-SCAN_HELP = """\
-A file that looks like a mail is judged as one that came in from outside; any other file is judged as an attachment. Of
-a folder all files are judged. The lines below a file: its parts, "!" what was found, "?" what could not be looked at,
-"~" what is malformed.
-
-Exit status: 0 all accepted, all looked at, and nothing found but for information (severity 3); 1 something found, or
-not all of it could be looked at; 2 a file could not be read.
-"""
-
-POLICY_HELP = """\
-The engines look at each file once, then the rules are asked in their order; the first that holds decides. A file has no
-connection: zone, client and envelope are what the options say. With --policy the rules of a second configuration judge
-the same findings. Of the rules that do not hold, those of the file are shown; with -v the built-in ones too.
-Exit status: 0 done, 1 the second configuration would change something, 2 a file could not be read.
-"""
-
-FIREWALL_HELP = """\
-show prints nftables rules (load them with `netinspect firewall show | nft -f -`); apply loads them and sets the routes
-that keep_client_address needs; remove takes away what apply brought, and nothing else. apply and remove need root.
-"""
-
-CONFIG_HELP = """\
-check names every mistake with file, line and remedy; show prints what is in force; init writes a commented file in
-which every key stands with its default (to standard output without FILE; a file that exists is left alone).
-"""
-
-DOCTOR_HELP = """\
-Looks at libraries, clamd, folders, ports, servers, packet filter, privileges and limits, as far as these settings need
-them. Run it as the user that the gateway runs as. Exit status: 0 all is well, 1 something is not.
-"""
 
 
 def _settings(options: argparse.Namespace) -> config.Settings:
@@ -247,10 +212,63 @@ def _gateway(options: argparse.Namespace) -> int:
     return 0
 
 
+def _record(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    given = {"rotate_size": options.size, "rotate_age": options.age, "keep_size": options.keep}
+    changes = {key: value for key, value in given.items() if value is not None}
+    words = {"rotate_size": "--size", "rotate_age": "--age", "keep_size": "--keep"}
+    try:
+        wanted = dataclasses.replace(settings.record, directory=options.directory, **changes)
+    except config.FieldError as error:
+        raise ConfigError(error.message, place=words.get(error.key, error.key), remedy=error.remedy) from error
+    Path(options.directory).mkdir(mode=0o700, exist_ok=True)
+    from netinspect.gateway.run import serve
+
+    serve(dataclasses.replace(settings, record=wanted))
+    return 0
+
+
 def _scan(options: argparse.Namespace) -> int:
     from netinspect.scanfiles import run
 
     return run(_settings(options), options.files, as_json=options.json, out=sys.stdout, err=sys.stderr)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from netinspect.replay import command
+
+    # What is loaded stays until the end: no collection needs to look at it, nor at what is left then.
+    gc.freeze()
+    atexit.register(gc.freeze)
+    wanted = command.Options(
+        tuple(options.captures),
+        events=options.events,
+        report=options.report,
+        extract=options.extract,
+        workers=options.workers,
+        other=config.load(Path(options.policy), {}) if options.policy else None,
+        zone=options.zone,
+        zones=dict(options.zone_of),
+        keylog=options.keylog,
+        scheduler=options.scheduler,
+        engines=not options.no_engines,
+        progress=not options.no_progress,
+    )
+    return command.run(_settings(options), wanted, out=sys.stdout, err=sys.stderr)
+
+
+def _processes(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 64:
+        raise argparse.ArgumentTypeError("must be 1 to 64")
+    return number
+
+
+def _zone_of(text: str) -> tuple[str, Literal["external", "internal"]]:
+    name, equals, zone = text.rpartition("=")
+    if not name or not equals or zone not in ("external", "internal"):
+        raise argparse.ArgumentTypeError(f'"{text}" is not NAME=external or NAME=internal')
+    return name, "external" if zone == "external" else "internal"
 
 
 def _policy(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ It only looks: files and sockets that it opens on trial are its own and are gone
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import importlib.metadata
@@ -187,6 +188,8 @@ def _directories(settings: Settings) -> Iterator[Check]:
     yield _directory("spool", Path(settings.spool.directory or tempfile.gettempdir()), room)
     if settings.quarantine.directory:
         yield _directory("quarantine", Path(settings.quarantine.directory), room)
+    if settings.record.directory:
+        yield _recordings(Path(settings.record.directory), settings.record.keep_size)
     if settings.records.file not in ("", "-"):
         yield _directory("records", Path(settings.records.file).absolute().parent, 0)
 
@@ -202,6 +205,20 @@ def _directory(name: str, path: Path, room: int) -> Check:
     if free < room:
         return Check(name, False, detail, f"make room for ten of the largest messages: {room // 1_000_000} MB")
     return Check(name, True, detail)
+
+
+def _recordings(path: Path, most: int) -> Check:
+    check = _directory("record", path, 0)
+    if not check.ok:
+        return check
+    free = shutil.disk_usage(path).free
+    for file in path.glob("netinspect-*.pcapng"):
+        with contextlib.suppress(OSError):  # deleted meanwhile
+            free += file.stat().st_size
+    if free < most:
+        remedy = f"make room, or set [record] keep_size to less than {free // 1_000_000} MB"
+        return Check("record", False, f"{check.detail}, keep_size is {most // 1_000_000} MB", remedy)
+    return check
 
 
 def _listeners(settings: Settings) -> Iterator[Check]:

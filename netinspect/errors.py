@@ -3,7 +3,8 @@
     NetinspectError                 one line for the user: what, where, remedy
     ├── ConfigError                 netinspect.toml or an option is wrong
     ├── EnvironmentFault            this machine cannot do what was asked (port taken, package missing)
-    └── EngineError                 an engine could not be built (bad rule file, bad hash list)
+    ├── EngineError                 an engine could not be built (bad rule file, bad hash list)
+    └── CaptureError                a file to replay is no capture
 
 Malformed mail is never an exception: it is an `Anomaly` value. A scanner that gives no answer is
 never an exception either: it is an `Unscanned` value.
@@ -36,3 +37,7 @@ class EnvironmentFault(NetinspectError):
 
 class EngineError(NetinspectError):
     """A scan engine cannot be built from what it was given; `place` names the file and line."""
+
+
+class CaptureError(NetinspectError):
+    """A file is no capture, or one nobody here can read; `place` is the file."""

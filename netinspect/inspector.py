@@ -127,6 +127,11 @@ class Inspection:
         """The spool could not hold all of it."""
         return bool(self._failed)
 
+    @property
+    def leaves(self) -> Sequence[Leaf]:
+        """What was taken out of the message so far, until `close`."""
+        return self._leaves
+
     def feed(self, data: bytes) -> None:
         """Take the next octets. A spool that fails makes the message unscanned; it never raises."""
         if self._failed:

@@ -1,7 +1,8 @@
 """`netinspect policy test`: which rule decides about a mail and why, and what another configuration would change.
 
 The engines look at each file once, as `netinspect scan` has them look; the rules of both configurations judge the same
-facts. Connection and envelope are what the command line supposes of them, for a file has none.
+facts. Connection and envelope are what the command line supposes of them, for a file has none. Of a capture each mail
+and each refused session is tested, with the connection it had.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from typing import Any, Literal, TextIO
 
 from netinspect.assembly import inspector_of
 from netinspect.config import DEFAULT_RULES, Settings
-from netinspect.identity.zone import Identity
 from netinspect.inspector import Inspector, Judgement
-from netinspect.policy import Decision, Facts, Policy, Step, decide, explain, reply_text
-from netinspect.scanfiles import INBOUND, Failure, files, judge_path, printable
+from netinspect.policy import Facts, Step
+from netinspect.policy.compare import Configuration, Ruling, given_up, undecided
+from netinspect.replay.drive import Item, Job, Order, drive
+from netinspect.replay.engine import Outcome
+from netinspect.replay.source import is_capture
+from netinspect.scanfiles import INBOUND, Failure, files, is_regular, judge_path
+from netinspect.terminal import printable
 
 _BUILT_IN = frozenset(rule.name for rule in DEFAULT_RULES)
 
@@ -51,43 +56,6 @@ class Supposed:
         return replace(facts, session=session, envelope=envelope)
 
 
-class Configuration:
-    """The rules of one file and the names they protect. `name` is shown."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.name = settings.source or "built-in defaults"
-        self._policy = Policy.from_settings(settings.policy, quarantine_answer=settings.quarantine.answer)
-        self._identity = Identity(settings.networks)
-
-    def judge(self, facts: Facts, incident_id: str) -> Outcome:
-        """Let the rules decide, and have each say why."""
-        session = facts.session
-        checks = (
-            self._identity.check_client(session) if session.src_ip != INBOUND.src_ip else None,
-            self._identity.check_helo(session, session.helo) if session.helo else None,
-            self._identity.check_mail_from(session, facts.envelope.mail_from) if facts.envelope.mail_from else None,
-        )
-        found = tuple(finding for finding in checks if finding is not None)
-        if found:
-            facts = replace(facts, findings=found + facts.findings)
-        decision = decide(facts, self._policy)
-        return Outcome(decision, tuple(explain(facts, self._policy)), reply_text(decision, incident_id))
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one configuration makes of a file. `reply` is what the client would be told."""
-
-    decision: Decision
-    steps: tuple[Step, ...]
-    reply: str
-
-    def differs(self, other: Outcome) -> bool:
-        """Whether the client, the server or the reader of the mail would notice a difference."""
-        mine, theirs = self.decision, other.decision
-        return (mine.action, self.reply, mine.reset) != (theirs.action, other.reply, theirs.reset)
-
-
 def run(
     settings: Settings,
     names: Sequence[str],
@@ -115,51 +83,120 @@ async def _run(
     names: Sequence[str],
     configurations: list[Configuration],
     supposed: Supposed,
-    show: Callable[[str, Facts, Sequence[Outcome], Sequence[Configuration]], str],
+    show: Callable[[str, Facts, Sequence[Ruling], Sequence[Configuration]], str],
     out: TextIO,
     err: TextIO,
 ) -> int:
     inspector = inspector_of(settings)
-    worst = FINE
-    seen = 0
-    changes: dict[str, int] = {}
+    test = _Test(configurations, show, out, err)
     await inspector.panel.start()
     try:
-        async for name, answer in _judged(inspector, names, 2 * settings.scan.workers):
+        async for name, answer in _judged(inspector, names, 2 * max(settings.scan.workers, 1)):
             if isinstance(answer, Failure):
-                err.write(f"netinspect: {answer}\n")
-                worst = FAILED
-                continue
-            seen += 1
-            facts = supposed.of(answer.facts)
-            outcomes = [one.judge(facts, answer.incident_id) for one in configurations]
-            first, last = outcomes[0], outcomes[-1]
-            if first.differs(last):
-                worst = max(worst, CHANGED)
-                change = f"{first.decision.action} → {last.decision.action}"
-                changes[change] = changes.get(change, 0) + 1
-            out.write(show(name, facts, outcomes, configurations))
+                test.failed(str(answer))
+            elif isinstance(answer, Judgement):
+                test.judged(name, supposed.of(answer.facts), answer.incident_id)
+            else:
+                await drive(Job(settings, ((name, name),)), _Ended(name, test), _Watch(name, test).outcome)
     finally:
         await inspector.panel.close()
     if len(configurations) > 1 and show is not _json:
-        out.write(_summary(seen, changes))
-    return worst
+        out.write(_summary(test.seen, test.changes))
+    return test.worst
+
+
+class _Test:
+    """What was seen so far."""
+
+    def __init__(
+        self,
+        configurations: list[Configuration],
+        show: Callable[[str, Facts, Sequence[Ruling], Sequence[Configuration]], str],
+        out: TextIO,
+        err: TextIO,
+    ) -> None:
+        self._configurations = configurations
+        self._show = show
+        self._out = out
+        self._err = err
+        self.worst = FINE
+        self.seen = 0
+        self.changes: dict[str, int] = {}
+
+    def failed(self, reason: str) -> None:
+        """Something could not be read."""
+        self._err.write(f"netinspect: {reason}\n")
+        self.worst = FAILED
+
+    def replayed(self, name: str, facts: Facts, incident_id: str) -> None:
+        """A mail or a refused session of a capture. It has a connection, so nothing is supposed."""
+        if not given_up(facts):
+            facts = undecided(facts)
+            self.judged(name, facts, incident_id)
+
+    def judged(self, name: str, facts: Facts, incident_id: str) -> None:
+        """A file, or what stands for one."""
+        rulings = [one.judge(facts, incident_id) for one in self._configurations]
+        self.seen += 1
+        first, last = rulings[0], rulings[-1]
+        if first.differs(last):
+            self.worst = max(self.worst, CHANGED)
+            change = f"{first.decision.action} → {last.decision.action}"
+            self.changes[change] = self.changes.get(change, 0) + 1
+        self._out.write(self._show(name, facts, rulings, self._configurations))
+
+
+class _Watch:
+    """Hands on what comes out of a capture, under the name of the capture and the frame that completed it."""
+
+    def __init__(self, name: str, test: _Test) -> None:
+        self._name = name
+        self._test = test
+
+    def outcome(self, outcome: Outcome) -> None:
+        if not outcome.verdict.bare:
+            judgement = outcome.judgement
+            name = f"{self._name} frame {outcome.verdict.number}"
+            self._test.replayed(name, judgement.facts, judgement.incident_id)
+
+
+class _Ended:
+    """The sink of a replay whose records nobody wants."""
+
+    def __init__(self, name: str, test: _Test) -> None:
+        self._name = name
+        self._test = test
+
+    def item(self, item: Item) -> None:
+        """Seen already."""
+
+    def at(self, order: Order, octets: int) -> None:
+        """Nobody waits for it."""
+
+    def failed(self, capture: int, reason: str, *, warning: bool = False) -> None:
+        """Tell what could not be read."""
+        if not warning:
+            self._test.failed(f"{printable(self._name)}: {reason}")
 
 
 async def _judged(
     inspector: Inspector, names: Sequence[str], most: int
-) -> AsyncIterator[tuple[str, Judgement | Failure]]:
-    """Judge a few files at a time; the answers come in the order of the names."""
+) -> AsyncIterator[tuple[str, Judgement | Failure | None]]:
+    """Judge a few files at a time; the answers come in the order of the names. None: a capture, not read yet."""
     batch: list[str] = []
     for item in files(names):
         if isinstance(item, Failure):
             yield item.name, item
             continue
-        batch.append(item)
-        if len(batch) >= most or item == "-":
+        capture = item != "-" and is_regular(item) and is_capture(item)
+        if not capture:
+            batch.append(item)
+        if len(batch) >= most or item == "-" or capture:
             for answer in await _batch(inspector, batch):
                 yield answer
             batch = []
+        if capture:
+            yield item, None
     for answer in await _batch(inspector, batch):
         yield answer
 
@@ -173,7 +210,7 @@ async def _batch(inspector: Inspector, names: Sequence[str]) -> list[tuple[str, 
 
 
 def _readable(
-    name: str, facts: Facts, outcomes: Sequence[Outcome], configurations: Sequence[Configuration], *, all_rules: bool
+    name: str, facts: Facts, outcomes: Sequence[Ruling], configurations: Sequence[Configuration], *, all_rules: bool
 ) -> str:
     first, last = outcomes[0], outcomes[-1]
     lines = [f"{name}: {_verdict(first)}", *_steps(first.steps, all_rules), f"  {_coverage(facts)}"]
@@ -188,7 +225,7 @@ def _readable(
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
-def _verdict(outcome: Outcome) -> str:
+def _verdict(outcome: Ruling) -> str:
     decision = outcome.decision
     text = f"{decision.action}, rule {', '.join(decision.rules)}"
     if decision.reason:
@@ -228,7 +265,7 @@ def _summary(seen: int, changes: dict[str, int]) -> str:
     return text + "\n"
 
 
-def _json(name: str, facts: Facts, outcomes: Sequence[Outcome], configurations: Sequence[Configuration]) -> str:
+def _json(name: str, facts: Facts, outcomes: Sequence[Ruling], configurations: Sequence[Configuration]) -> str:
     del configurations
     record: dict[str, Any] = {"file": os.fsencode(name).decode("utf-8", "replace"), "clean": facts.clean}
     record |= _outcome(outcomes[0])
@@ -245,7 +282,7 @@ def _json(name: str, facts: Facts, outcomes: Sequence[Outcome], configurations: 
     return json.dumps(record) + "\n"
 
 
-def _outcome(outcome: Outcome) -> dict[str, Any]:
+def _outcome(outcome: Ruling) -> dict[str, Any]:
     decision = outcome.decision
     return {
         "action": decision.action,

@@ -33,6 +33,7 @@ from netinspect.policy.facts import SessionFacts
 from netinspect.policy.rules import decide
 from netinspect.scan.contract import Unscanned
 from netinspect.smtp.events import Envelope, MessageEnd
+from netinspect.terminal import StatusLine, printable
 
 INBOUND = SessionFacts(zone="external", src_ip="0.0.0.0", src_port=0, dest_ip="0.0.0.0", dest_port=25)  # noqa: S104
 """A file has no connection: it is judged as inbound mail."""
@@ -344,43 +345,20 @@ def _disarmed(one: Disarmed) -> Iterator[str]:
         yield from (f"      {what}" for what in one.removed)
 
 
-def printable(text: str) -> str:
-    """A name from a mail is the sender's word: it must not write lines of ours, move the cursor or turn the text."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 class _Progress:
-    """One line on a terminal's stderr that is written over; elsewhere nothing."""
+    """How many files are done, on a terminal's stderr; elsewhere nothing."""
 
     def __init__(self, err: TextIO) -> None:
-        self._err = err
-        self._on = err.isatty()
+        self._line = StatusLine(err)
         self._files = 0
         self._next = time.monotonic() + PROGRESS_AFTER
-        self._shown = False
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        self._err.write(f"netinspect: {text}\n")
+        self.clear = self._line.clear
+        self.say = self._line.say
 
     def done(self, name: str) -> None:
         """One more file is judged."""
         self._files += 1
         now = time.monotonic()
-        if not self._on or now < self._next:
-            return
-        self._next = now + PROGRESS_EVERY
-        columns = os.get_terminal_size(self._err.fileno()).columns or 80
-        line = f"netinspect: {self._files} files, {printable(name)}"
-        self._err.write(f"\r{line[: columns - 1]}\x1b[K")
-        self._err.flush()
-        self._shown = True
-
-    def clear(self) -> None:
-        """Make room for a line on the same terminal."""
-        if self._shown:
-            self._err.write("\r\x1b[K")
-            self._err.flush()
-            self._shown = False
+        if self._line.on and now >= self._next:
+            self._next = now + PROGRESS_EVERY
+            self._line.show(lambda columns: f"netinspect: {self._files} files, {name}")

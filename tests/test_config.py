@@ -190,7 +190,7 @@ def test_file_policy_defaults_false_leaves_only_the_rules_of_the_file() -> None:
         ("[networks]\nrelays = ['mx.example']\n", ':2: [networks] relays: "mx.example" is no address or network'),
         ("[scan]\nclamd = '/run/clamd'\n", ':2: [scan] clamd: "/run/clamd" is no address; write "unix:/PATH"'),
         ("[scan]\nclamd = 'tcp:localhost'\n", ':2: [scan] clamd: "tcp:localhost" is no address'),
-        ("[scan]\nworkers = 0\n", ":2: [scan] workers: must be 1 to 256"),
+        ("[scan]\nworkers = -1\n", ":2: [scan] workers: must be 0 to 256"),
         ("[quarantine]\nanswer = 451\n", ":2: [quarantine] answer must be 250 or 550, not 451"),
         ("[quarantine]\nanswer = '250'\n", ':2: [quarantine] answer must be 250 or 550, not "250"'),
         ("[firewall]\nports = [25, 70000]\n", ":2: [firewall] ports: 70000 is no port"),

@@ -34,8 +34,8 @@ def fences(language: str) -> Iterator[tuple[str, str]]:
 
 def commands() -> Iterator[tuple[str, list[str]]]:
     """Each `netinspect ...` that stands indented, in a fence, or in back-quotes, where it may be only half said."""
-    known = ("demo", "gateway", "scan", "policy", "firewall", "config", "doctor", "replay", "-c")
-    rest = {"scan": ["x"], "firewall": ["show"], "config": ["show"]}
+    known = ("demo", "gateway", "record", "scan", "policy", "firewall", "config", "doctor", "replay", "-c")
+    rest = {"record": ["x"], "replay": ["x"], "scan": ["x"], "firewall": ["show"], "config": ["show"]}
     for page in PAGES:
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
             quoted = re.findall(r"`([^`]+)`", line)

@@ -131,6 +131,20 @@ def test_folders_of_spool_quarantine_and_records_are_tried(tmp_path: Path) -> No
     assert not missing.exists()
 
 
+def test_the_folder_of_recordings_has_room_for_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(directory: Path) -> doctor.Check:
+        return only("record", checks(settings(record={"directory": str(directory), "keep_size": 500_000_000})))
+
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 400_000_000})())
+    assert not check(tmp_path / "missing").ok
+    assert "keep_size" in check(tmp_path).remedy
+    with (tmp_path / "netinspect-20260101T000000Z-1-0001.pcapng").open("wb") as file:
+        file.truncate(200_000_000)
+    assert check(tmp_path).ok, "what is there may be deleted for new ones"
+
+
 def test_a_full_disk_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1_000_000})())
     check = only("spool", checks(settings()))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from netinspect import policytest
 from netinspect.cli import main
+from netinspect.config import load
 from netinspect.policytest import CHANGED, FAILED, FINE
 from netinspect.samples import mails
 from netinspect.samples.archives import encrypted_zip
+from tests.replay import captures
 
 CLEAN = b"From: a@outside.example\r\nSubject: hello\r\n\r\nA plain text.\r\n"
 ONE = """\
@@ -146,3 +150,19 @@ def test_a_wrong_configuration_names_line_and_column(capsys: pytest.CaptureFixtu
     assert err == (
         'netinspect: other.toml:3:14: [[policy.rule]] when: mail has no field "subjekt"; did you mean "subject"?\n'
     )
+
+
+def test_mails_and_refused_sessions_of_a_capture_are_tested_with_their_connection(tmp_path: Path) -> None:
+    first = captures.settings(tmp_path)
+    talks = [captures.talk(1, captures.mail(1)), captures.talk(2, captures.mail(2), sender=f"boss@{captures.OURS}")]
+    name = captures.write(tmp_path / "a.pcap", talks)
+    (tmp_path / "cut.pcap").write_bytes(Path(name).read_bytes()[:-4])
+    (tmp_path / "other.toml").write_text("[scan]\noffice = false\nrules = false\nworkers = 0\n")
+    out, err = io.StringIO(), io.StringIO()
+    other = load(tmp_path / "other.toml", {})
+    assert policytest.run(first, [name], other=other, out=out, err=err) == 1
+    assert f"{name} frame " in out.getvalue()
+    assert "drop → accept" in out.getvalue()
+    assert "3 files, 2 would change" in out.getvalue()
+    assert policytest.run(first, [str(tmp_path / "cut.pcap")], out=out, err=err) == 2
+    assert err.getvalue().startswith(f"netinspect: {tmp_path}/cut.pcap: truncated")

@@ -25,6 +25,7 @@ from netinspect.config.schema import (
     ListenerSettings,
     NetworkSettings,
     QuarantineSettings,
+    RecorderSettings,
     RecordSettings,
     ScanSettings,
     Settings,
@@ -42,6 +43,7 @@ TABLES: dict[str, type] = {
     "spool": SpoolSettings,
     "quarantine": QuarantineSettings,
     "records": RecordSettings,
+    "record": RecorderSettings,
     "firewall": FirewallSettings,
     "limits": Limits,
 }
@@ -166,6 +168,9 @@ class _Reader:
                 what = "mail" if rule.action == "quarantine" else "the original of what it disarms"
                 message = f'rule "{rule.name}" puts {what} into quarantine, but there is no folder for it'
                 self._problem(place, message, "set directory in [quarantine]")
+            if rule.action == "disarm" and not settings.scan.workers:
+                message = f'rule "{rule.name}" disarms, which is done by the workers, and there are none'
+                self._problem(place, message, "set workers in [scan]")
             if rule.action == "disarm" and settings.gateway.delivery == "cut-through":
                 message = f'rule "{rule.name}" disarms, but with delivery "cut-through" the mail has flowed on by then'
                 self._problem(place, message, 'write delivery = "hold" in [gateway]')

@@ -182,7 +182,8 @@ class ScanSettings:
     hash_allow: tuple[FilePath, ...] = ()
     """Files with hashes that are let through unscanned."""
     workers: int = 2
-    """Child processes for parsing documents."""
+    """Child processes for unpacking and for parsing documents; 0: nothing is unpacked or parsed, each content is only
+    named and hashed (and shown to clamd). That needs office = false and rules = false."""
 
     def __post_init__(self) -> None:
         kind, _, rest = self.clamd.partition(":")
@@ -197,8 +198,12 @@ class ScanSettings:
             raise FieldError("clamd", f'"{self.clamd}" is no address', 'write "unix:/PATH" or "tcp:HOST:PORT"')
         if not 0 < self.clamd_timeout <= 3600:
             raise FieldError("clamd_timeout", "must be above 0 and at most 3600 seconds")
-        if not 1 <= self.workers <= 256:
-            raise FieldError("workers", "must be 1 to 256")
+        if not 0 <= self.workers <= 256:
+            raise FieldError("workers", "must be 0 to 256")
+        if not self.workers and (self.office or self.rules):
+            raise FieldError(
+                "workers", "0 leaves nobody to look into documents", "write office = false and rules = false as well"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +232,29 @@ class RecordSettings:
     """File (reopened on SIGHUP), "-" for standard output, empty for none."""
     fsync: bool = False
     """Wait for the disk after each transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderSettings:
+    """Whole sessions on disk, as pcapng with each verdict in it, for `netinspect replay`. What clients log in with is
+    not in it; the mail is."""
+
+    directory: FilePath = ""
+    """Folder; empty: nothing is recorded. Its files are for the gateway's user only."""
+    rotate_size: int = 100_000_000
+    """Octets after which a file takes no new sessions."""
+    rotate_age: float = 3600.0
+    """Seconds after which a file takes no new sessions."""
+    keep_size: int = 10_000_000_000
+    """Octets of all files together; the oldest are deleted for new ones."""
+
+    def __post_init__(self) -> None:
+        if self.rotate_size < 1000:
+            raise FieldError("rotate_size", "must be at least 1000 octets")
+        if not 1 <= self.rotate_age <= 2_678_400:
+            raise FieldError("rotate_age", "must be 1 to 2678400 seconds (31 days)")
+        if self.keep_size < 2 * self.rotate_size:
+            raise FieldError("keep_size", "must be at least two times rotate_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +289,7 @@ class Settings:
     spool: SpoolSettings = SpoolSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
     records: RecordSettings = RecordSettings()
+    record: RecorderSettings = RecorderSettings()
     firewall: FirewallSettings = FirewallSettings()
     limits: Limits = field(default_factory=Limits)
     policy: PolicySettings = field(default_factory=PolicySettings)

@@ -38,7 +38,11 @@ def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -
     except _ERRORS as error:
         raise Damaged(str(error)) from error
     with ole:
-        for path in ole.listdir():
+        try:
+            paths = ole.listdir()
+        except RecursionError as error:  # a storage that is its own child
+            raise Damaged("storages in a circle") from error
+        for path in paths:
             try:
                 yield from _stream(ole, path, kind, budget, report)
             except _ERRORS:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from netinspect.gateway.server_side import ServerSide
     from netinspect.gateway.services import Services
     from netinspect.gateway.show import ShownSession
+    from netinspect.gateway.tape import Tape
     from netinspect.limits import Limits
     from netinspect.policy.facts import SessionFacts
     from netinspect.smtp.session import Session
@@ -57,6 +58,7 @@ class Ending(layer.Layer):
     flow: SmtpFlow
     session: Session
     shown: ShownSession | None
+    tape: Tape | None
     client_side: ClientSide
     server_side: ServerSide
     holding: Holding
@@ -203,6 +205,8 @@ class Ending(layer.Layer):
             reply = replies.signed(reply, self.settings.hostname)
             if not self.client_gone:
                 self._told.append(reply.raw)
+                if self.tape is not None:
+                    self.tape.told(reply.raw)
         self.close_both(replies.text_of(reply))
         if refused and self._transactions == before:
             why = self.flow.metadata.get("error", "too many errors")
@@ -225,9 +229,11 @@ class Ending(layer.Layer):
         if self.flow.inspection is not None:
             self.holding.record(None, self.flow.metadata.get("error", "session ended in the middle of a message"))
         else:
-            for event in self.session.eof(smtp.Side.CLIENT):
-                if isinstance(event, smtp.TransactionReset):
-                    self._reset(event)
+            # The server's end as well: a transaction with a command that nobody answered is one all the same.
+            running = self.session.envelope if self.session.in_transaction else None
+            for event in (*self.session.eof(smtp.Side.CLIENT), *self.session.eof(smtp.Side.SERVER)):
+                if isinstance(event, smtp.TransactionReset) and event.envelope is running:
+                    self._reset(smtp.TransactionReset(event.envelope, "client_eof"))
         if not self.greeted and self.flow.judgement is None and self.flow.metadata.get("error"):
             self.services.record_failure(self.flow, self.flow.metadata["error"], reply)
         self.server_side.lost()
@@ -235,9 +241,14 @@ class Ending(layer.Layer):
         self._out.append(mitm.CloseConnection(self.client))
         if self.shown is not None:
             self.shown.end()
+        if self.tape is not None:
+            self.tape.end(by_client=self.client_eof, reset=self.client.error == "reset")
 
     def release(self) -> None:
         """Forget everything, once no event will come any more. The parts refer to the layer and it to them."""
+        if self.tape is not None and not self.tape.over:
+            self.tape.end(by_client=False, reset=True)  # by a fault, without a word
+            self.tape.flush()
         self.context.layers.clear()
         self.__dict__.clear()
 
@@ -261,4 +272,6 @@ class Ending(layer.Layer):
         if self.flow.inspection is not None:
             self.holding.record(None, event.why)
         else:
-            self.services.record_reset(self.flow, self.next_transaction(), event.envelope, event.why)
+            anomalies = tuple(self.holding.anomalies)
+            self.holding.anomalies.clear()
+            self.services.record_reset(self.flow, self.next_transaction(), event.envelope, event.why, anomalies)

@@ -154,6 +154,7 @@ class Holding:
         """The first octets follow."""
         layer, flow = self._layer, self._flow
         flow.inspection = layer.services.inspector.begin(layer.session_facts())
+        flow.envelope = event.envelope
         flow.decision = None
         flow.judgement = None
         chunked = event.envelope.transfer == "BDAT"
@@ -425,7 +426,8 @@ class Holding:
         if self._message is not None:
             if layer.shown is not None:
                 layer.shown.verdict(self._flow.decision or replies.UNJUDGED, layer.incident())
-            layer.services.record_message(self._flow, layer.next_transaction(), replies.text_of(reply), why)
+            anomalies = tuple(self.anomalies)
+            layer.services.record_message(self._flow, layer.next_transaction(), replies.text_of(reply), why, anomalies)
         self.forget()
 
     def forget(self) -> None:

@@ -61,6 +61,10 @@ class SmtpLayer(Ending):
         )
         self.session = Session(self.limits, bare_newline=self.settings.bare_newline)
         self.shown = ShownSession(ctx.client, ctx.server, self.flow) if show else None
+        recorder = services.recorder
+        self.tape = (
+            recorder.begin(self.session, self.flow.session, listener.name, ctx.client.sockname) if recorder else None
+        )
         self.client_side = ClientSide(self._tell)
         self.server_side = ServerSide(self.limits, self.send)
         self.holding = Holding(self)
@@ -89,6 +93,8 @@ class SmtpLayer(Ending):
                 self.shown.said(False, data)
         if self.shown is not None:
             out[:0] = self.shown.take()
+        if self.tape is not None:
+            self.tape.flush()
         return out
 
     def _data(self, event: events.DataReceived) -> None:
@@ -180,7 +186,10 @@ class SmtpLayer(Ending):
             if self.backlog > self.limits.pipeline_backlog:
                 self._overrun()
                 return
-        self._inbox.extend(self.session.feed(smtp.Side.CLIENT, data))
+        understood = self.session.feed(smtp.Side.CLIENT, data)
+        self._inbox.extend(understood)
+        if self.tape is not None:
+            self.tape.heard(data, understood)
         self.pump()
 
     def pump(self) -> None:
@@ -225,7 +234,10 @@ class SmtpLayer(Ending):
 
     def _tell(self, reply: smtp.Reply, command: smtp.Command | None) -> None:
         self._told.append(reply.raw)
-        self._inbox.extend(self.session.reply(reply))
+        understood = self.session.reply(reply)
+        self._inbox.extend(understood)
+        if self.tape is not None:
+            self.tape.told(reply.raw, understood)
         last = self.doomed or (command is not None and command.verb == "QUIT")
         if last and not self.client_side.unanswered:
             self.end_session(None)

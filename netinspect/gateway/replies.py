@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from netinspect.policy.decision import Decision
+from netinspect.policy.failsafe import NOT_DISARMED as NOT_DISARMED
+from netinspect.policy.failsafe import NOT_HELD as NOT_HELD
+from netinspect.policy.failsafe import NOT_STORED as NOT_STORED
+from netinspect.policy.failsafe import SMUGGLED as SMUGGLED
+from netinspect.policy.failsafe import UNJUDGED as UNJUDGED
 from netinspect.smtp.events import Command, Reply
 
 
@@ -39,21 +44,6 @@ UNKNOWN = make(500, "5.5.2", "Command not recognized")
 NOT_IMPLEMENTED = make(502, "5.5.1", "Command not implemented")
 
 LAST_WORDS = (NO_SERVER, SERVER_LOST_421, SHUTTING_DOWN, BUSY, TIMEOUT, TOO_MUCH, TOO_MANY_ERRORS)
-
-UNJUDGED = Decision("tempfail", "no judgement was made", 451, "4.7.0", "Try again later", rules=("fail-safe",))
-"""When no addon gave a decision: the sender keeps the mail."""
-
-NOT_HELD = Decision("tempfail", "the message could not be held", 452, "4.3.1", "Try again later", rules=("fail-safe",))
-"""When the spool failed: what is here is not all of it."""
-
-NOT_STORED = Decision("tempfail", "quarantine failed", 451, "4.3.0", "Try again later", rules=("fail-safe",))
-"""When a message that should be in quarantine is not."""
-
-NOT_DISARMED = Decision("tempfail", "not disarmed", 451, "4.7.1", "Try again later", rules=("fail-safe",))
-"""When a message that should be disarmed is not: nobody can have it as it came."""
-
-SMUGGLED = Decision("reject", "smuggled end-of-data", 550, "5.5.2", "Message refused (id {id})", rules=("fail-safe",))
-"""Whatever a rule or an addon says: another server would read two messages."""
 
 ERRORS = {
     "too_long": make(500, "5.5.2", "Line too long"),

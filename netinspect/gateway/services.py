@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from netinspect import records
+from netinspect.anomaly import Anomaly
 from netinspect.config import Settings
 from netinspect.gateway.hooks import SmtpFlow
+from netinspect.gateway.recorder import Recorder
 from netinspect.gateway.replies import NOT_DISARMED, NOT_STORED
 from netinspect.identity.zone import Identity
 from netinspect.inspector import Inspection, Inspector, incident_id
@@ -54,12 +56,14 @@ class Services:
         inspector: Inspector,
         writer: records.RecordWriter,
         quarantine: Quarantine | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.settings = settings
         self.inspector = inspector
         self.identity: Identity = inspector.identity
         self.writer = writer
         self._quarantine = quarantine
+        self.recorder = recorder
         self.counters = Counters()
         self.wanted: Callable[[str], bool] = lambda _: True
         """Whether any addon implements the hook of this name; one that nobody does is not asked."""
@@ -111,14 +115,22 @@ class Services:
         why = f"cannot be disarmed: {why}"
         return instead_of_disarm(decision, self.inspector.policy, "quarantine", facts, why)
 
-    def record_message(self, flow: SmtpFlow, tx_id: int, reply: str, why: str) -> None:
-        """Write the records of one message. `reply` is what the client was told, `why` a reason not the policy's."""
+    def record_message(
+        self, flow: SmtpFlow, tx_id: int, reply: str, why: str, anomalies: tuple[Anomaly, ...] = ()
+    ) -> None:
+        """Write the records of one message. `reply` is what the client was told, `why` a reason not the policy's.
+
+        `anomalies` belong to a message that was never complete.
+        """
         inspection = flow.inspection
         decision = flow.decision
         if flow.judgement is not None:
             facts, incident = flow.judgement.facts, flow.judgement.incident_id
         elif inspection is not None:
             facts, incident = inspection.facts_without_scan(why or "not judged"), ""
+            if flow.envelope is not None and facts.envelope == EnvelopeFacts():  # nobody told the inspection
+                envelope = EnvelopeFacts(flow.envelope.mail_from, tuple(flow.envelope.recipients))
+                facts = replace(facts, envelope=envelope, anomalies=(*anomalies, *facts.anomalies))
         else:
             return
         if decision is None:
@@ -132,9 +144,12 @@ class Services:
             self.counters.refused += 1
         self._write(facts, decision, incident, tx_id, reply)
 
-    def record_reset(self, flow: SmtpFlow, tx_id: int, envelope: Envelope, why: str) -> None:
+    def record_reset(
+        self, flow: SmtpFlow, tx_id: int, envelope: Envelope, why: str, anomalies: tuple[Anomaly, ...] = ()
+    ) -> None:
         """Write the record of a transaction that ended without a message."""
-        facts = Facts(flow.session, EnvelopeFacts(envelope.mail_from, tuple(envelope.recipients)))
+        known = EnvelopeFacts(envelope.mail_from, tuple(envelope.recipients))
+        facts = Facts(flow.session, known, anomalies=anomalies)
         self._write(facts, Decision("accept", f"no message: {why}"), "", tx_id, "")
 
     def record_envelope(self, flow: SmtpFlow, tx_id: int, decision: Decision, reply: str) -> None:
@@ -160,6 +175,8 @@ class Services:
         self._write(Facts(session), Decision("tempfail", "too many sessions", 421, "4.3.2"), "", 0, reply)
 
     def _write(self, facts: Facts, decision: Decision, incident: str, tx_id: int, reply: str) -> None:
+        if self.recorder is not None:
+            self.recorder.verdict(facts.session.flow_id, decision, incident)
         self.writer.write(
             records.serialize(
                 records.transaction_records(

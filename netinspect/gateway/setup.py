@@ -7,6 +7,7 @@ from pathlib import Path
 from netinspect.assembly import inspector_of
 from netinspect.config import Settings
 from netinspect.errors import ConfigError
+from netinspect.gateway.recorder import Recorder
 from netinspect.gateway.services import Listener, Services
 from netinspect.records import RecordWriter
 from netinspect.store.quarantine import Quarantine
@@ -31,7 +32,8 @@ class Engines:
         self.inspector = inspector_of(settings)
         self.writer = RecordWriter(settings.records.file, fsync=settings.records.fsync)
         quarantine = Quarantine(Path(settings.quarantine.directory)) if settings.quarantine.directory else None
-        self.services = Services(settings, self.inspector, self.writer, quarantine)
+        self.recorder = Recorder(settings.record, settings.limits) if settings.record.directory else None
+        self.services = Services(settings, self.inspector, self.writer, quarantine, self.recorder)
 
     async def start(self) -> None:
         """Start workers and connect to scanners."""
@@ -41,3 +43,5 @@ class Engines:
         """Stop them."""
         await self.inspector.panel.close()
         self.writer.close()
+        if self.recorder is not None:
+            self.recorder.close()

@@ -16,6 +16,8 @@ _CR = 13
 _DOT = 46
 _NEWLINE = (10, 13)
 _END_OF_DATA = b"\r\n.\r\n"
+_HOLE = bytes((0, 0))
+"""Stands for the two octets of the past behind a hole."""
 
 
 class BodyReader:
@@ -57,6 +59,9 @@ class BodyReader:
     def feed(self, data: bytes, offset: int, out: list[Event]) -> int:
         """Read `data`, which begins at `offset` of the stream. Gives how many octets belong to the message."""
         tail = len(self._tail)
+        if self._tail is _HOLE:
+            # A client may send the end-of-data apart from the rest: its line end is then the last one missing.
+            self._tail = b"\r\n" if data.startswith(b".\r\n") else b" \r" if data.startswith(b"\n.\r\n") else b"  "
         buf = self._tail + data
         dot = end = -1
         if self._dots and b"." in buf:
@@ -75,6 +80,12 @@ class BodyReader:
         self._give(buf, stop, dot, offset - tail, out)
         self._tail = buf[stop - 2 :]
         return len(data)
+
+    def lost(self, size: int, offset: int, out: list[Event]) -> None:
+        """So many octets at `offset` are missing: what stands before them and behind them makes no line end."""
+        self._give(self._tail, len(self._tail), -1, offset - len(self._tail), out)
+        self._tail = _HOLE
+        self.size += size
 
     def finish(self, offset: int, out: list[Event]) -> None:
         """The last chunk is complete (`offset`: where it ended): nothing is left undecided."""

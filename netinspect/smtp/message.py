@@ -106,6 +106,17 @@ class MessageReader:
             self._end(entry, body, out)
         return pos
 
+    def lost(self, size: int, offset: int, out: list[Event]) -> None:
+        """So many octets at `offset` of the stream are missing."""
+        body, entry, left = self._body, self.entry, self.chunk_left
+        taken = min(size, left) if left else size
+        if body is not None:
+            body.lost(taken, offset, out)
+        if left:
+            self.chunk_left -= taken
+            if entry is not None and taken == left:
+                self._end_chunk(entry, offset + taken, out)
+
     def _end_chunk(self, entry: Pending, offset: int, out: list[Event]) -> None:
         body = self._body
         self.reading = False

@@ -84,9 +84,24 @@ class Session(Answers):
         return len(self._held)
 
     @property
+    def client_read(self) -> int:
+        """Octets of the client's stream that are understood: whole lines, and what there is of a message."""
+        return self._client_octets - len(self._held) - self._lines.partial
+
+    @property
     def unanswered(self) -> int:
         """Commands (and messages) without a reply so far."""
         return len(self._pending)
+
+    @property
+    def due(self) -> Command | None:
+        """The command that is answered next; None while its octets are still to come."""
+        return self._pending[0].command if self._pending and not self._pending[0].open else None
+
+    @property
+    def due_message(self) -> bool:
+        """Whether the next reply is the final one to a message."""
+        return bool(self._pending) and self._pending[0].final
 
     @property
     def recipients(self) -> int:
@@ -135,6 +150,30 @@ class Session(Answers):
         else:
             self._client_gone = True
             self._leave(out)
+        return out
+
+    # --- what only a capture knows --------------------------------------------------------------------------------
+
+    def take_held(self) -> bytes:
+        """Give back the octets of the client that wait for a reply, which the driver feeds again."""
+        held = bytes(self._held)
+        self._held.clear()
+        self._client_octets -= len(held)
+        return held
+
+    def lost(self, size: int) -> list[Event]:
+        """The client said `size` octets here that nobody has; nothing is held back (`take_held`).
+
+        A message goes on behind the hole, a chunk counts it, a line that was begun is forgotten.
+        """
+        out: list[Event] = []
+        if self.ended:
+            return out
+        if self._message.reading:
+            self._message.lost(size, self._client_octets, out)
+        self._client_octets += size
+        self._lines.clear()
+        self._want_auth = None
         return out
 
     # --- the client's stream --------------------------------------------------------------------------------------

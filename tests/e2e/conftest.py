@@ -13,6 +13,7 @@ from tests.e2e import clamd as clamd_
 from tests.e2e import gateway as gateway_
 from tests.e2e import postfix as postfix_
 from tests.e2e import server as server_
+from tests.e2e import tap as tap_
 from tests.e2e import world as world_
 from tests.e2e.mails import token as new_token
 from tests.e2e.world import INSIDE, OUTSIDE, PROGRAMS, World, require
@@ -113,7 +114,12 @@ def edge(net: World, base: Path, clamd: clamd_.Clamd) -> Iterator[gateway_.Gatew
         net.gateway.run(["nft", "-f", "-"], input=world_.HERE.run(netinspect).stdout)
         for command in world_.HERE.run([*netinspect, "--commands"]).stdout.splitlines():
             net.gateway.run(command.split())
-        yield running
+        with (
+            tap_.tap(net.gateway, "ext0", base / "ext0.pcap") as outside,
+            tap_.tap(net.gateway, "int0", base / "int0.pcap") as inside,
+        ):
+            running.taps = {"external": outside, "internal": inside}
+            yield running
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.tap import Tap
 from tests.e2e.world import HERE, Place, end, python
 
 Table = Mapping[str, Any]
@@ -53,6 +54,8 @@ class Gateway:
         self._log = folder / "gateway.log"
         self._process: subprocess.Popen[Any] | None = None
         self._mark = 0
+        self.taps: dict[str, Tap] = {}
+        """What was captured of the clients, by their zone; of the gateway at the edge only."""
 
     @property
     def pid(self) -> int:

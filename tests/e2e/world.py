@@ -38,6 +38,7 @@ PROGRAMS = {
     "postfix": "postfix",
     "clamd": "clamav-daemon",
     "swaks": "swaks",
+    "tcpdump": "tcpdump",
 }
 """Program and the Debian package that has it."""
 

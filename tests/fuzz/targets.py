@@ -20,7 +20,7 @@ from netinspect.mime.readings import other_readings
 from netinspect.smtp.events import MessageData, Side
 from netinspect.smtp.session import Session
 from netinspect.spool import Spool, SpoolBudget
-from tests.fuzz import cleaners, seeds, unpackers
+from tests.fuzz import cleaners, links, replaying, seeds, unpackers
 
 LIMITS: Final = Limits()
 TIGHT: Final = replace(
@@ -105,6 +105,7 @@ def text(data: bytes) -> None:
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "mime": mime, "smtp": smtp, "tnef": tnef, "text": text, **unpackers.TARGETS, **cleaners.TARGETS,
+    **links.TARGETS, **replaying.TARGETS,
 }  # fmt: skip
 
 
@@ -148,4 +149,6 @@ SEEDS: Final[dict[str, tuple[bytes, ...]]] = {
              b"(converted with BinHex 4.0)\r\n:\"@9dFf&b3'9KBQ:\r\n",),
     **unpackers.SEEDS,
     **cleaners.SEEDS,
+    **links.SEEDS,
+    **replaying.SEEDS,
 }  # fmt: skip

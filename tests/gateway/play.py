@@ -15,6 +15,7 @@ from netinspect.gateway import hooks
 from netinspect.gateway.driver import Lost
 from netinspect.gateway.ends import Shutdown
 from netinspect.gateway.layer import SmtpLayer
+from netinspect.gateway.recorder import Recorder
 from netinspect.gateway.services import Listener, Services
 from netinspect.identity.zone import Identity
 from netinspect.inspector import Inspector, Judgement
@@ -82,7 +83,8 @@ class Play:
             Policy.from_settings(self.settings.policy),
             Identity(self.settings.networks),
         )
-        services = Services(self.settings, inspector, self.writer)  # type: ignore[arg-type]
+        self.recorder = Recorder(self.settings.record, self.settings.limits) if self.settings.record.directory else None
+        services = Services(self.settings, inspector, self.writer, recorder=self.recorder)  # type: ignore[arg-type]
         listener = Listener("test", self.zone, "", 10025, True)  # type: ignore[arg-type]
         self.layer = SmtpLayer(ctx, services, listener)
         self.client_conn, self.server_conn = ctx.client, ctx.server

@@ -208,3 +208,13 @@ def test_rubbish_as_a_part_never_raises(data: bytes) -> None:
 
 def test_eicar_is_not_this_engines_business() -> None:
     assert categories(archives.eicar()) == []
+
+
+def test_storages_in_a_circle_are_damage() -> None:
+    whole = bytearray(office.macro_doc(office.HARMLESS_SOURCE))
+    name = "Macros".encode("utf-16-le")
+    entry = whole.find(name + b"\0\0")
+    # MS-CFB §2.6.1: the child's number stands at 76 of a directory entry, and entries are 128 octets.
+    first = whole.find("Root Entry".encode("utf-16-le"))
+    whole[entry + 76 : entry + 80] = ((entry - first) // 128).to_bytes(4, "little")
+    assert categories(bytes(whole)) == ["unscanned: damaged document"]
