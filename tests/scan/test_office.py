@@ -214,7 +214,6 @@ def test_storages_in_a_circle_are_damage() -> None:
     whole = bytearray(office.macro_doc(office.HARMLESS_SOURCE))
     name = "Macros".encode("utf-16-le")
     entry = whole.find(name + b"\0\0")
-    # MS-CFB §2.6.1: the child's number stands at 76 of a directory entry, and entries are 128 octets.
-    first = whole.find("Root Entry".encode("utf-16-le"))
-    whole[entry + 76 : entry + 80] = ((entry - first) // 128).to_bytes(4, "little")
+    # MS-CFB §2.6.1: the child's number stands at 76 of a directory entry; 0 is the root, which holds this storage.
+    whole[entry + 76 : entry + 80] = bytes(4)
     assert categories(bytes(whole)) == ["unscanned: damaged document"]
