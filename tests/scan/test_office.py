@@ -212,8 +212,8 @@ def test_eicar_is_not_this_engines_business() -> None:
 
 def test_storages_in_a_circle_are_damage() -> None:
     whole = bytearray(office.macro_doc(office.HARMLESS_SOURCE))
-    name = "Macros".encode("utf-16-le")
-    entry = whole.find(name + b"\0\0")
-    # MS-CFB §2.6.1: the child's number stands at 76 of a directory entry; 0 is the root, which holds this storage.
-    whole[entry + 76 : entry + 80] = bytes(4)
+    root = whole.find("Root Entry".encode("utf-16-le"))
+    # MS-CFB §2.6.1: the type stands at 66 of a directory entry, the child's number at 76; number 0 is the root itself.
+    whole[root + 66] = 1
+    whole[root + 76 : root + 80] = bytes(4)
     assert categories(bytes(whole)) == ["unscanned: damaged document"]
