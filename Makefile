@@ -2,8 +2,11 @@
 # make test    what the tests need (Debian packages: as root), then all tests
 # make lint    ruff, mypy --strict, import-linter
 # make fuzz TARGET=mime SECONDS=60   one target of tests/fuzz under atheris
-# make bench   measurements: a table, compared with the targets; CORPUS=DIR: on the benign documents of a corpus
+# make bench   measurements: a table, compared with the targets; CORPUS=DIR: on the benign documents of a corpus,
+#              BENCH_ARGS="--only replay": only the reading of captures
 # make corpus DIR=... SCORER=...   how much of a corpus of known files is judged rightly
+# make pcaps   as root: record the captures of pcaps/ anew (NAMES="clean infected": these only), and
+#              make pcaps-expected: take what replay says of them now as what is expected
 # PYTHON=/path/to/python3 chooses the interpreter; otherwise the newest supported one is found.
 
 VENV ?= .venv
@@ -12,9 +15,9 @@ ALSO ?=
 PYTEST_ARGS ?=
 export PYTHON PYTEST_ARGS
 
-TEST_PACKAGES = clamav-daemon iproute2 iputils-ping libio-socket-inet6-perl nftables openssl postfix procps swaks tcpdump \
-	libreoffice-writer-nogui libreoffice-calc-nogui libreoffice-impress-nogui poppler-utils
-BENCH_PACKAGES = clamav-daemon clamsmtp postfix
+TEST_PACKAGES = chromium clamav-daemon iproute2 iputils-ping libio-socket-inet6-perl nftables openssl postfix procps swaks \
+	tcpdump libreoffice-writer-nogui libreoffice-calc-nogui libreoffice-impress-nogui poppler-utils
+BENCH_PACKAGES = clamav-daemon clamsmtp postfix tcpflow tshark
 
 TARGET ?= mime
 SECONDS ?= 60
@@ -26,7 +29,7 @@ SCORER ?=
 FOLDERS ?= eml-* docs-* archives-*
 LEAST ?= 97
 
-.PHONY: help demo venv test test-all lint format fuzz bench corpus clean
+.PHONY: help demo venv test test-all lint format fuzz bench corpus pcaps pcaps-expected clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -77,6 +80,16 @@ corpus:
 	@scripts/venv $(VENV) test
 	@set -f; $(VENV)/bin/python -m tests.bench.corpus '$(DIR)' --scorer '$(SCORER)' --folders $(FOLDERS) --least $(LEAST)
 
+# As root: namespaces, the gateway, real clients and servers. Ends with what the gateway and the replay disagree on.
+pcaps:
+	@scripts/debian-packages $(TEST_PACKAGES)
+	@scripts/venv $(VENV) test
+	@$(VENV)/bin/python -m tests.pcaps record $(NAMES)
+
+pcaps-expected:
+	@scripts/venv $(VENV) test
+	@$(VENV)/bin/python -m tests.pcaps expect
+
 clean:
-	rm -rf .venv .venv-3.* .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build
+	rm -rf .venv .venv-3.* .fuzz .pcaps .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,7 +18,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import peers, proc, report, scenarios
+from tests.bench import peers, proc, replay, report, scenarios
 from tests.bench.peers import BenchError, Missing
 
 _FILES = 16_384
@@ -38,6 +38,10 @@ def _measure(results: report.Results, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="netinspect-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)  # clamsmtp and smtp-sink run as users of their own
+        if options.only in ("", "replay"):
+            replay.measure(folder, results)
+        if options.only == "replay":
+            return
         sink = stack.enter_context(peers.sink(folder))
         try:
             clamd = stack.enter_context(peers.clamd(folder))
@@ -56,6 +60,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round, few messages, 20 seconds: not for quoting")
     parser.add_argument("--peers-only", action="store_true", help="measure the sink, mitmdump and clamsmtp only")
     parser.add_argument("--files-only", action="store_true", help="measure what needs no network only")
+    parser.add_argument("--only", choices=["", "replay", "gateway"], default="", help="measure this part only")
     parser.add_argument("--corpus", metavar="DIR", type=Path, help="benign documents to use: a corpus, or any folder")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures and every single run to FILE")
     options = parser.parse_args()

@@ -142,6 +142,18 @@ def memory(root: int) -> Memory:
     return Memory(pss, rss, sum(files.values()), processes)
 
 
+def resident_peak(root: int) -> int:
+    """Octets: the sum of what each process of the tree had resident at most, shared pages counted in each; 0: gone."""
+    peak = 0
+    for stat in tree(root):
+        try:
+            text = Path("/proc", str(stat.pid), "status").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        peak += sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmHWM:"))
+    return peak
+
+
 def machine_ticks() -> tuple[int, int]:
     """Clock ticks of all cores since boot: all of them, and those that the host gave to other machines (steal)."""
     fields = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]

@@ -34,6 +34,24 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureRun:
+    """One program over one capture."""
+
+    who: str
+    load: str
+    round: int
+    mails: int | None
+    """Messages that came out; None where the program does not look for them."""
+    rate: float
+    """MB (10^6 octets) of the capture a second."""
+    wall: float
+    cpu: float
+    """Seconds, of the whole process tree."""
+    memory: float
+    """MB at most."""
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """One line of the table. `target` is a bound for `value`; without one the figure is for information."""
 
@@ -61,6 +79,7 @@ class Results:
 
     quick: bool
     runs: list[Run] = field(default_factory=list)
+    captures: list[CaptureRun] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     seconds: float = 0.0
     stolen: float = 0.0
@@ -141,6 +160,10 @@ def markdown(results: Results, where: dict[str, Any]) -> str:
         sign = "≥" if figure.at_least else "≤"
         target = "" if figure.target is None else f"{sign} {_number(figure.target, figure.unit)}"
         lines.append(_row(figure.name, measured, target, figure.verdict, figure.note))
+    if results.captures:
+        lines += _captures(results.captures)
+    if not results.runs:
+        return "\n".join(lines)
     lines += [
         "",
         "Medians of all rounds; CPU is utime + stime of the whole process tree, clamd and the load client apart.",
@@ -156,6 +179,23 @@ def markdown(results: Results, where: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _captures(runs: list[CaptureRun]) -> list[str]:
+    lines = [
+        "",
+        "Captures: the run in the middle of all rounds; CPU and memory are those of the whole process tree.",
+        "",
+        _row("program", "capture", "messages", "MB a second", "seconds", "CPU seconds", "memory MB"),
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for who, load in dict.fromkeys((run.who, run.load) for run in runs):
+        rounds = sorted((run for run in runs if (run.who, run.load) == (who, load)), key=lambda run: run.wall)
+        run = rounds[len(rounds) // 2]
+        numbers = (run.rate, run.wall, run.cpu, run.memory)
+        mails = "" if run.mails is None else str(run.mails)
+        lines.append(_row(who, load, mails, *(_number(number, "") for number in numbers)))
+    return lines
+
+
 def as_json(results: Results, where: dict[str, Any]) -> dict[str, Any]:
     """Everything, each single run too."""
     return {
@@ -165,4 +205,5 @@ def as_json(results: Results, where: dict[str, Any]) -> dict[str, Any]:
         "stolen": round(results.stolen, 4),
         "figures": [{**asdict(figure), "verdict": figure.verdict} for figure in results.figures],
         "runs": [asdict(run) for run in results.runs],
+        "captures": [asdict(run) for run in results.captures],
     }
