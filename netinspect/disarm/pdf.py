@@ -92,7 +92,10 @@ def clean(data: bytes, limits: Limits) -> Cleaned:
         raise CannotClean("damaged document") from error
     if out.tell() > limits.member_bytes:
         raise CannotClean("member_bytes")
-    return Cleaned(out.getvalue(), tuple(work.removals))
+    cleaned = out.getvalue()
+    if cleaned == data:  # what there is to warn of is not hidden: it is all there is
+        return Cleaned(data)
+    return Cleaned(cleaned, tuple(work.removals))
 
 
 class _Work:

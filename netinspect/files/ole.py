@@ -28,7 +28,7 @@ _BODIES: Final = {
 _TELLING: Final = (
     kinds.ZIPS | kinds.OLES | kinds.ARCHIVES | {"pdf", "exe", "elf", "macho", "lnk", "rtf", "onenote", "html", "svg"}
 )
-_ERRORS: Final = (OSError, ValueError, LookupError, struct.error, OverflowError)
+_ERRORS: Final = (OSError, ValueError, LookupError, struct.error, ArithmeticError)
 
 
 def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -> Iterator[Member]:

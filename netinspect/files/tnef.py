@@ -8,6 +8,7 @@ An embedded message is given as TNEF of its own (or as the OLE object that it is
 
 from __future__ import annotations
 
+import codecs
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -214,7 +215,7 @@ def _codec(page: int) -> str:
     if name is None:
         name = f"cp{page}"
         try:
-            b"".decode(name)
+            codecs.lookup(name)
         except LookupError:
             return "cp1252"
     return name

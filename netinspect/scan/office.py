@@ -32,7 +32,7 @@ ENGINE: Final = vba.ENGINE
 FINGERPRINT: Final = f"oletools {olevba.__version__}, office 2"
 
 # What olefile raises on hostile content, and what oletools does besides. Anything else is a crash of the worker.
-_DAMAGED: Final = (OSError, ValueError, LookupError, struct.error, OverflowError, RecursionError)
+_DAMAGED: Final = (OSError, ValueError, LookupError, struct.error, ArithmeticError, RecursionError)
 _FAILURES: Final = (
     *_DAMAGED, olevba.OlevbaBaseException, ArithmeticError, AttributeError, TypeError, AssertionError, RuntimeError,
     EOFError, NameError, zlib.error, zipfile.BadZipFile, ParseError,

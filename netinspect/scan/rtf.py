@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from typing import Final
 
 import olefile
@@ -144,7 +145,7 @@ def _compound(content: bytes, sha256: str) -> list[Finding]:
                 elif name == "\x01OLE":
                     found += objects.link(ole.openstream(path).read(), sha256)
             return found
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, struct.error, ArithmeticError, RecursionError):
         return []  # broken on purpose as often as not; the object itself is on record
 
 

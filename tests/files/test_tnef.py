@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netinspect.files.tnef import SIGNATURE, TnefError, decompress_rtf, members
+from netinspect.files.tnef import SIGNATURE, TnefError, _codec, decompress_rtf, members
 
 
 def attribute(level: int, kind: int, identifier: int, data: bytes) -> bytes:
@@ -126,3 +126,8 @@ def test_whatever_the_file_says_only_the_documented_error_comes(data: bytes, cha
 @given(st.binary(max_size=300))
 def test_any_octets_are_compressed_rtf(data: bytes) -> None:
     decompress_rtf(struct.pack("<IIII", len(data) + 12, 100_000, 0x75465A4C, 0) + data)
+
+
+def test_a_code_page_that_is_none_is_read_as_western() -> None:
+    for page in (0, 7, 99999):
+        assert _codec(page) == "cp1252"

@@ -217,3 +217,9 @@ def test_storages_in_a_circle_are_damage() -> None:
     whole[root + 66] = 1
     whole[root + 76 : root + 80] = bytes(4)
     assert categories(bytes(whole)) == ["unscanned: damaged document"]
+
+
+def test_a_header_with_impossible_sizes_is_damage() -> None:
+    whole = bytearray(office.macro_doc(office.HARMLESS_SOURCE))
+    whole[0x1E:0x20] = (1).to_bytes(2, "little")  # sectors of two octets (MS-CFB §2.2 knows 512 and 4096)
+    assert categories(bytes(whole)) == ["unscanned: damaged document"]
