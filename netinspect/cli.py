@@ -258,7 +258,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _processes(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isdecimal() and len(text) < 4 else 0
     if not 1 <= number <= 64:
         raise argparse.ArgumentTypeError("must be 1 to 64")
     return number

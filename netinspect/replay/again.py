@@ -2,21 +2,25 @@
 
 The first reading keeps the first copy, and what it gave out is gone when another one comes. So the capture is read once
 more for these connections alone. All that was said goes to a file, in the order of the first reading, and every further
-copy of an octet behind it; at the end of the connection the last copy of each octet is put in its place. Both readings
-have the same turns and the same holes.
+copy of an octet behind it; at the end of the connection the last copy of each octet is put in its place, or, where that
+is the first one again, the last that differs. Both readings have the same turns and the same holes.
+
+Two readings are all there are when one copy differs from one segment. Who sends more can have a server drop some of
+them (time to live, checksum, options) and take others, in any mix: `LastFlow.mixed`.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from netinspect.replay.connections import Dissect, Suspect
 from netinspect.replay.flows import FlowTable
-from netinspect.replay.history import join
+from netinspect.replay.history import join, size_of
 from netinspect.replay.tcp import Budget, Flow, Gap, Half, Piece, Turn
 from netinspect.smtp.events import Side
 
@@ -25,6 +29,8 @@ DISK: Final = 1_073_741_824
 INDEX: Final = 100_000
 """Entries (runs of octets, and copies) for all connections, about 250 octets of memory each."""
 READ: Final = 262_144
+CUTS: Final = 100_000
+"""Segments of a connection whose ends are kept (8 octets each)."""
 
 
 class Store:
@@ -82,6 +88,8 @@ class _Said:
         """Position and run, in the order in which they came."""
         self.begin: list[tuple[int, Run]] = []
         """Those that came before the first octet was known."""
+        self.cuts = array("Q")
+        """Where segments of the first reading end."""
 
     def add(self, at: int, run: Run) -> None:
         self.starts.append(at)
@@ -101,7 +109,7 @@ class _Said:
 class LastFlow(Flow):
     """A connection that keeps all copies."""
 
-    __slots__ = ("said", "store", "told", "unread")
+    __slots__ = ("mixed", "said", "store", "told", "unread")
 
     def __init__(self, first: int, store: Store, budget: Budget) -> None:
         super().__init__(first, [], budget)
@@ -110,10 +118,17 @@ class LastFlow(Flow):
         self.told: list[tuple[Side, list[Run | Gap], int, int]] = []
         self.unread = False
         """There was more than the bounds allow."""
+        self.mixed = False
+        """There are more readings than two. Known when `differs` is done."""
 
     def flush(self) -> None:
         """The turn goes to the file."""
-        at = self.turn_start
+        at = end = self.turn_start
+        cuts = self.said[self.speaker.side].cuts
+        for piece in self.pieces:
+            end += size_of(piece)
+            if len(cuts) < CUTS:
+                cuts.append(end)
         super().flush()
         self.dirty.clear()
         for side, pieces, time, number in self.turns:
@@ -150,20 +165,62 @@ class LastFlow(Flow):
         said.begin = []
 
     def differs(self) -> bool:
-        """Put the last copies in their places; whether that changed anything. Once, after the end. Raises OSError."""
+        """Put the other copies in their places; whether that changed anything. Once, after the end. Raises OSError."""
+        contrary = self._contrary()
         changed = False
-        store = self.store
         for said in self.said.values():
-            done = _Ranges()
-            for at, (place, size) in reversed(said.copies + said.begin):
-                for low, high in done.add(max(at, 0), at + size):
-                    copy = store.read(place + low - at, high - low)
-                    for start, where, length in said.places(low, high):
-                        part = copy[start - low : start - low + length]
-                        if store.read(where, length) != part:
-                            store.replace(where, part)
-                            changed = True
+            changed = self._put(said, said.copies + said.begin) or changed
+        if not changed:
+            for said, copy in contrary:
+                changed = self._put(said, [copy]) or changed
+        for said in self.said.values():
             said.copies.clear()
+        return changed
+
+    def _contrary(self) -> list[tuple[_Said, tuple[int, Run]]]:
+        """One copy of each side that differs from the first reading: the last one. Finds out whether there are more."""
+        found: list[tuple[_Said, tuple[int, Run]]] = []
+        known: tuple[_Said, int, bytes] | None = None
+        for said in self.said.values():
+            last: tuple[int, Run] | None = None
+            for at, (place, size) in said.copies + said.begin:
+                copy = self.store.read(place, size)
+                first = [
+                    (start, copy[start - at : start - at + length], self.store.read(where, length))
+                    for start, where, length in said.places(max(at, 0), at + size)
+                ]
+                first = [one for one in first if one[1] != one[2]]
+                if not first:
+                    continue
+                last = at, (place, size)
+                if known is None:
+                    places = [start + at for start, here, there in first for at in _differing(here, there)]
+                    known = said, at, copy
+                    self.mixed = self._cut(said, places[0], places[-1])
+                elif known != (said, at, copy):
+                    self.mixed = True
+            if last is not None:
+                found.append((said, last))
+        return found
+
+    def _cut(self, said: _Said, low: int, high: int) -> bool:
+        """Whether the octets from `low` to `high` came in several segments first."""
+        cuts = said.cuts
+        return len(cuts) >= CUTS or bisect_right(cuts, low) != bisect_right(cuts, high)
+
+    def _put(self, said: _Said, copies: list[tuple[int, Run]]) -> bool:
+        """Put the last of these copies in their places; whether that changed anything."""
+        store = self.store
+        changed = False
+        done = _Ranges()
+        for at, (place, size) in reversed(copies):
+            for low, high in done.add(max(at, 0), at + size):
+                copy = store.read(place + low - at, high - low)
+                for start, where, length in said.places(low, high):
+                    part = copy[start - low : start - low + length]
+                    if store.read(where, length) != part:
+                        store.replace(where, part)
+                        changed = True
         return changed
 
     def reading(self) -> Iterator[Turn]:
@@ -182,6 +239,11 @@ class LastFlow(Flow):
                     pieces, size = [], 0
             if pieces:
                 yield side, pieces, time, number
+
+
+def _differing(one: bytes, other: bytes) -> list[int]:
+    """Where two of the same size differ."""
+    return [at for at, (here, there) in enumerate(zip(one, other, strict=True)) if here != there]
 
 
 class _Ranges:
@@ -232,7 +294,7 @@ class SecondReading(FlowTable):
     def _flow(self, number: int) -> Flow:
         return LastFlow(number, self._store, self._budget)
 
-    def readings(self) -> Iterator[tuple[Flow, Iterator[Turn]]]:
+    def readings(self) -> Iterator[tuple[LastFlow, Iterator[Turn]]]:
         """Give each connection in which the last copies say something else, and its turns, in the order of the capture.
 
         The turns come from the file: take them before the next connection. Raises OSError.

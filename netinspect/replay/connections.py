@@ -16,8 +16,10 @@ from netinspect.replay.frame import UNKNOWN, Frame, Interface, Unknown
 from netinspect.replay.tcp import FAR, MASK, Budget, Flow, Gap, Half, signed
 from netinspect.smtp.events import Side
 
-PORTS: Final = frozenset({25, 465, 587, 2525})
-"""SMTP, SMTP over TLS, submission, and what hosters offer where 25 is closed."""
+SYSTEM: Final = frozenset({25, 465, 587})
+"""SMTP, SMTP over TLS, submission: below 1024, so whoever has one is the server (RFC 6335 §6), whatever a SYN says."""
+PORTS: Final = SYSTEM | {2525}
+"""And what hosters offer where 25 is closed."""
 IDLE: Final = 900 * 10**9
 """A connection that was silent for so long (ns of the capture) is over. RFC 5321 §4.5.3.2 waits 10 minutes at most."""
 CLOSED: Final = 60 * 10**9
@@ -186,7 +188,9 @@ class Connections:
         mine, theirs = self._opened.get(key), self._opened.get(other)
         here, there = int.from_bytes(key[-4:-2]), int.from_bytes(key[-2:])
         from_client: bool | None = None
-        if flags & SYN:
+        if (here in SYSTEM) != (there in SYSTEM):
+            from_client = there in SYSTEM
+        elif flags & SYN:
             from_client = not flags & ACK
         elif mine is not None:
             from_client = not mine & _ANSWER

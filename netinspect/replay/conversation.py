@@ -24,6 +24,7 @@ from netinspect.policy.failsafe import NOT_DISARMED, safe
 from netinspect.policy.rules import decide, instead_of_disarm
 from netinspect.replay.tcp import Flow, Piece
 from netinspect.replay.verdict import (
+    COPIES,
     ENCRYPTED,
     GAP,
     STANDARD,
@@ -46,6 +47,8 @@ from netinspect.smtp.events import Envelope, Reply, Side
 ANOMALIES: Final = 100
 """Malformations kept for one message, as in the gateway."""
 
+FORGED: Final = frozenset({"tcp_data_after_reset", "tcp_forged_segment", "tcp_late_data", "tcp_overlap_conflict"})
+"""Malformations after which what a side said may not be what its peer heard."""
 LEFT: Final = "client left"
 SERVED: Final = frozenset({
     "AUTH", "BDAT", "DATA", "EHLO", "EXPN", "HELO", "HELP", "MAIL", "NOOP", "QUIT", "RCPT", "RSET", "STARTTLS", "VRFY",
@@ -65,8 +68,12 @@ class Conversation:
         give: Callable[[Verdict], None],
         terms: Terms = STANDARD,
         decryptor: Callable[[], Decrypts] | None = None,
+        *,
+        mixed: bool = False,
     ) -> None:
+        """`mixed`: copies of octets differ so that there are more readings of the connection than are judged."""
         self._flow = flow
+        self._mixed = mixed
         self._inspector = inspector
         self._give = give
         self._wire = Wire(
@@ -87,6 +94,9 @@ class Conversation:
         self._transactions = 0
         self._said = False
         self._dismissed = False  # the server had said 421
+        self._taken = False  # the last reply was a good one
+        self._adrift = False  # replies that belong to no command, or are none
+        self._astray = self._no_command = False  # commands that are none, or a transaction without a message
         self._time = 0
         self._number = 0
 
@@ -121,8 +131,9 @@ class Conversation:
             self._put(Judgement(facts, decision, ""), 0, self._errors.last_word)
         self._tell_refusal(None)
         missing, hole = wire.take_missing()
-        if wire.unreadable or hole or wire.doubt:
-            self._unseen(missing, hole)
+        misled = self._misled()
+        if wire.unreadable or hole or wire.doubt or misled or (self._mixed and not self._transactions):
+            self._unseen(missing, hole, misled)
         rest = self._flow_anomalies()
         if rest:
             judgement = Judgement(Facts(self._facts, anomalies=rest), Decision("accept"), "")
@@ -156,6 +167,8 @@ class Conversation:
 
     def _command(self, command: smtp.Command, following: smtp.Event | None) -> None:
         verb = command.verb
+        if command.error or verb not in SERVED:
+            self._astray = self._no_command = True
         if command.error:
             self._errors.count += verb != "BDAT"
         elif verb not in SERVED or verb == "STARTTLS":
@@ -193,6 +206,7 @@ class Conversation:
     def _replied(self, event: smtp.Replied) -> None:
         command, reply = event.command, event.reply
         self._dismissed = reply.code == 421
+        self._taken = 200 <= reply.code < 400
         if command is not None:
             if command.error and reply.positive:
                 self._identify(command)  # the gateway would not have sent it on; this server took it
@@ -253,6 +267,8 @@ class Conversation:
         if "bdat_after_refusal" in [one.kind for one in self._anomalies]:
             message.anomalies += tuple(self._anomalies)
             self._anomalies.clear()
+        # There are two readings of fragments, too, and no telling how many there may be.
+        message.mixed = self._mixed or any(one.kind == "ip_fragment_overlap" for one in self._flow.anomalies)
         inspection.end(envelope, end, message.anomalies)
         anomalies = self._flow_anomalies()
         if end.truncated:
@@ -282,10 +298,12 @@ class Conversation:
         facts, decision = judgement.facts, judgement.decision
         if message.hole or anomalies:
             facts = with_more(facts, message.hole, anomalies)
-        if message.hole:
+        if message.mixed:
+            facts = replace(facts, unscanned=(*facts.unscanned, COPIES))
+        if message.hole or message.mixed:
             decision = decide(facts, policy)
             if decision.action == "disarm":
-                why = "cannot be disarmed: octets are missing"
+                why = "cannot be disarmed: not all octets are certain"
                 decision = instead_of_disarm(decision, policy, "quarantine", facts, why)
         decision = safe(
             decision, smuggling=message.end is not None and message.end.smuggling, failed=inspection.failed
@@ -329,6 +347,7 @@ class Conversation:
         if self._message is not None:
             self._cut(self._why() if event.why.endswith("_eof") else event.why)
             return
+        self._astray = True
         self._transactions += 1
         missing, hole = self._wire.take_missing()
         envelope = EnvelopeFacts(event.envelope.mail_from, tuple(event.envelope.recipients))
@@ -340,13 +359,20 @@ class Conversation:
         self._put(Judgement(facts, decision, ""), self._transactions, "", missing)
 
     def _anomaly(self, event: Anomaly) -> None:
+        self._adrift = self._adrift or event.kind == "unsolicited_reply" or event.kind.startswith("reply_")
         if len(self._anomalies) < ANOMALIES:
             self._anomalies.append(event)
+        if event.kind == "bdat_unseen":
+            self._wire.hole = True
+            for message in self._complete:
+                message.hole = True
 
-    def _unseen(self, missing: int, hole: bool) -> None:
+    def _unseen(self, missing: int, hole: bool, misled: bool) -> None:
         """Something was said in this connection that nobody could read."""
         wire = self._wire
-        reasons = ((ENCRYPTED, wire.unreadable), (GAP, hole), (UNKNOWN, wire.doubt))
+        reasons = (
+            (ENCRYPTED, wire.unreadable), (GAP, hole), (UNKNOWN, wire.doubt or misled), (COPIES, self._mixed)
+        )  # fmt: skip
         session = replace(self._facts_now(), tls=self._facts.tls or wire.unreadable)
         facts = Facts(
             session,
@@ -358,6 +384,18 @@ class Conversation:
         self._put(judgement, 0, "", missing)
 
     # --- what goes on record --------------------------------------------------------------------------------------
+
+    def _misled(self) -> bool:
+        """Whether a message may be hidden behind a SYN or replies that are not those which client and server had."""
+        flow = self._flow
+        held, unanswered = self._wire.left
+        forged = any(one.kind in FORGED and one.detail == Side.SERVER.value for one in flow.anomalies)
+        return (
+            flow.passed
+            or (self._astray and (self._adrift or forged))
+            # A server that refuses and goes leaves commands without a reply; one that took something does not.
+            or (self._taken and (held > 0 or (self._no_command and unanswered > 0)))
+        )
 
     def _put(
         self,

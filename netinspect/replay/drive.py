@@ -189,7 +189,7 @@ class _Reading:
             again.finish()
             replay = self._replay(after=table.frames + 1, mark={"tcp_reading": "last"})
             for flow, turns in unfailing(again.readings()):
-                await replay.second(flow, unfailing(turns))
+                await replay.second(flow, unfailing(turns), mixed=flow.mixed)
             await replay.drain(0)
             missing = again.unread
         if missing:

@@ -123,10 +123,13 @@ class Replay:
         for side, pieces, time, number in turns:
             conversation.turn(side, pieces, time, number)
 
-    async def second(self, flow: Flow, turns: Iterable[Turn]) -> None:
-        """Judge another reading of a connection; `turns` may come from disk, so they are taken one at a time."""
+    async def second(self, flow: Flow, turns: Iterable[Turn], *, mixed: bool = False) -> None:
+        """Judge another reading of a connection; `turns` may come from disk, so they are taken one at a time.
+
+        `mixed`: there are further readings, which nobody judges.
+        """
         conversation = Conversation(
-            flow, self._inspector, self._zone(flow), self._complete, self._terms, self._decryptor
+            flow, self._inspector, self._zone(flow), self._complete, self._terms, self._decryptor, mixed=mixed
         )
         for side, pieces, time, number in turns:
             conversation.turn(side, pieces, time, number)

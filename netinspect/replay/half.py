@@ -160,6 +160,7 @@ class Half:
     def _far(self, seq: int, payload: bytes) -> None:
         self.strays = self.strays + 1 if seq == self.stray else 1
         self.stray = (seq + len(payload)) & MASK
+        self.flow.passed = True
         self.flow.note("tcp_forged_segment", self, self.octets)
 
     def _keep(self, at: int, payload: bytes, ack: int) -> None:
@@ -260,6 +261,7 @@ class Half:
         at = self.octets + self.held_size - known
         if at < 0:
             flow.note("tcp_forged_segment" if self.syn else "tcp_late_data", self, 0)
+            flow.passed = True
             payload = payload[-at:]
             at = 0
         flow.copied(self, at, payload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -87,6 +88,7 @@ class Output:
             if wanted.report:
                 from netinspect.replay.report import Report  # it loads a template engine
 
+                _may_write_beside(wanted.report)
                 self._report = Report()
                 for path, name in self._captures:
                     self._report.add_capture(name, _size(path) or -1)
@@ -192,6 +194,18 @@ class Progress:
         seconds = max(time.monotonic() - self._began, 0.001)
         done = sum(self._done)
         return f"{count(captures, 'capture')}, {size(done)} in {seconds:.1f} s ({size(done / seconds)}/s)"
+
+
+def _may_write_beside(path: str) -> None:
+    """That a file can be written at the end is found out at the beginning. Raises EnvironmentFault."""
+    folder = os.path.dirname(path) or "."
+    with writing(path):
+        if path == "-" or os.path.isdir(path):
+            raise OSError(errno.EISDIR, "must name a file")
+        if not os.path.isdir(folder):
+            raise OSError(errno.ENOENT, "there is no such folder")
+        if not os.access(folder, os.W_OK):
+            raise OSError(errno.EACCES, "the folder cannot be written to")
 
 
 def _size(path: str) -> int:

@@ -72,8 +72,8 @@ class Flow:
 
     __slots__ = (
         "addresses", "anomalies", "budget", "client", "closing", "conflicts", "cost", "dirty", "first", "interface",
-        "keys", "last", "number", "pieces", "server", "size", "speaker", "spoke", "sure", "turn_start", "turns",
-        "unknown",
+        "keys", "last", "number", "passed", "pieces", "server", "size", "speaker", "spoke", "sure", "turn_start",
+        "turns", "unknown",
     )  # fmt: skip
 
     def __init__(self, first: int, dirty: list[Flow], budget: Budget | None = None) -> None:
@@ -105,6 +105,8 @@ class Flow:
         """Copies that differed from the first one."""
         self.unknown = 0
         """Copies of octets that are not known any more."""
+        self.passed = False
+        """Octets were passed over: they stand before the first one, as the SYN tells it, or too far away."""
         self.cost = 0
         self.speaker: Half = self.client
         self.pieces: list[Piece] = []

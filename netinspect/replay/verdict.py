@@ -17,6 +17,7 @@ ENGINE: Final = "replay"
 GAP: Final = Unscanned(ENGINE, "gap")
 ENCRYPTED: Final = Unscanned(ENGINE, "encrypted")
 UNKNOWN: Final = Unscanned(ENGINE, "replies missing")
+COPIES: Final = Unscanned(ENGINE, "copies differ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Message:
     anomalies: tuple[Anomaly, ...] = ()
     missing: int = 0
     hole: bool = False
+    mixed: bool = False
+    """Copies of its octets differ, and not all readings are judged."""
 
 
 @dataclass(slots=True)

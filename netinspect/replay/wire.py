@@ -41,9 +41,11 @@ COMMAND: Final = re.compile(
 """A line that begins as only commands do."""
 _AFTER_REFUSAL: Final = re.compile(rb"(?:RSET|QUIT)[ \t]*\r?\n|MAIL[ \t]+FROM[ \t]*:", re.IGNORECASE)
 _REPLY: Final = re.compile(rb"[2-5]\d\d[ -]")
-_PROXY: Final = re.compile(rb"PROXY (?:TCP[46] [^\r\n]{7,90}|UNKNOWN[^\r\n]{0,90})\r\n")
+_PROXY: Final = re.compile(rb"PROXY (?:TCP[46] [^\r\n]{7,94}|UNKNOWN[^\r\n]{0,92})\r\n")
 _PROXY2: Final = b"\r\n\r\n\0\r\nQUIT\n"
-"""The PROXY protocol of HAProxy, versions 1 and 2: the first octets of a connection behind a load balancer."""
+"""The PROXY protocol of HAProxy, versions 1 (107 octets at most) and 2: the first octets behind a load balancer."""
+_PROXY2_SIZE: Final = 536
+"""Octets of version 2 that a receiver must take; who says more may want to hide what follows."""
 _RECORD: Final = re.compile(rb"[\x14-\x17]\x03[\x00-\x04]")
 """What every record of TLS begins with."""
 _IN_MESSAGE: Final = (Phase.DATA, Phase.CHUNK)
@@ -116,6 +118,8 @@ class Wire:
         self.hole = False
         self.doubt = False
         self.encrypted = False
+        self.left = 0, 0
+        """At the end: octets of the client that waited for a reply, commands without one."""
         self.oddities: list[Anomaly] = []
 
     def _new_session(self) -> Session:
@@ -162,6 +166,7 @@ class Wire:
         if not self.unreadable and (self._lossy or not self._server_spoke or not closed):
             while session.due is not None and self._assume(b""):
                 pass
+        self.left = self.session.backlog, self.session.unanswered
         self._tell(session.eof(Side.CLIENT))
         self._tell(session.eof(Side.SERVER))
 
@@ -246,8 +251,10 @@ class Wire:
         size, told = (match.end(), match[0][6:-2].decode("latin-1")) if match is not None else (0, "")
         if data.startswith(_PROXY2) and len(data) >= 16:
             size, told = min(len(data), 16 + int.from_bytes(data[14:16])), "version 2"
+            if size > _PROXY2_SIZE or COMMAND.search(data, 16, size):
+                size = 16  # no server takes that for one header
         if size:
-            self._resync = False
+            self._resync = size == len(_PROXY2) + 4
             self.oddities.append(Anomaly("proxy_protocol", "tcp", 0, told))
         return data[size:]
 

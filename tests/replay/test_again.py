@@ -66,13 +66,46 @@ def test_the_last_copy_stands_in_its_place() -> None:
     ]  # fmt: skip
 
 
-def test_a_last_copy_that_is_the_first_again_changes_nothing() -> None:
+def test_a_copy_between_two_others_is_read_too() -> None:
     segments = talk(SCRIPT).segments
     place = changed(segments, b"good", b"evil")
     segments.insert(place + 2, segments[place])
     timed = make.frames(segments)
     assert len(suspects(timed)) == 1
-    assert second(timed) == []
+    assert [told[3][1] for told in second(timed)] == [b"MAIL FROM:<evil@example.org>\r\n"]
+
+
+def mixed(segments: list[make.Segment]) -> list[bool]:
+    timed = make.frames(segments)
+    reading = SecondReading(lambda frame: None, suspects(timed))
+    reading.feed(make.batch(timed))
+    reading.finish()
+    made = [flow.mixed for flow, turns in reading.readings() if list(turns)]
+    reading.close()
+    return made
+
+
+def test_one_copy_of_one_segment_leaves_two_readings() -> None:
+    segments = talk(SCRIPT).segments
+    place = changed(segments, b"good", b"evil")
+    assert mixed(segments) == [False]
+    segments.insert(place + 2, segments[place + 1])
+    assert mixed(segments) == [False]
+
+
+def test_copies_in_two_places_leave_more_readings_than_two() -> None:
+    segments = talk(SCRIPT).segments
+    changed(segments, b"good", b"evil")
+    changed(segments, b"EHLO a", b"EHLO b")
+    assert mixed(segments) == [True]
+
+
+def test_a_copy_over_two_segments_leaves_more_readings_than_two() -> None:
+    segments = talk(SCRIPT, mss=12).segments
+    place = next(number for number, one in enumerate(segments) if b"<" in one.payload)
+    both = segments[place].payload + segments[place + 1].payload
+    segments.insert(place + 2, segments[place].with_payload(bytes(octet ^ 1 for octet in both)))
+    assert mixed(segments) == [True]
 
 
 def test_a_copy_far_behind_in_the_capture_is_compared_in_the_second_reading(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,3 +279,9 @@ def test_the_report_names_every_capture_and_what_is_wrong_with_it(tmp_path: Path
     text = page.read_text()
     for words in ("cut.pcap", "empty.pcap", "Hello you", "truncated"):
         assert words in text
+
+
+@pytest.mark.parametrize("name", ["nowhere/page.html", "."])
+def test_a_report_that_could_not_be_written_is_told_before_anything_is_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EnvironmentFault, match="cannot write"):
+        run(tmp_path, str(tmp_path / "none.pcap"), report=str(tmp_path / name))
