@@ -117,10 +117,14 @@ def test_control_c_ends_all_of_them(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "netinspect", "-c", str(tmp_path / "netinspect.toml"), "replay"]
     line += [capture, str(pipe), "--workers", "2", "--events", str(tmp_path / "events")]
     with subprocess.Popen(line, stderr=subprocess.PIPE, start_new_session=True) as process:
-        writer = os.open(pipe, os.O_WRONLY)
-        time.sleep(0.5)
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(10) == 130
+        try:
+            writer = os.open(pipe, os.O_WRONLY)
+            time.sleep(0.5)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(30) == 130
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         os.close(writer)
         assert process.stderr is not None
         assert process.stderr.read() == b""
