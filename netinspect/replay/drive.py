@@ -9,7 +9,7 @@ stored of it. Events, table, report and exit code are made of that, so they are 
 from __future__ import annotations
 
 import contextlib
-import zlib
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -258,10 +258,10 @@ def mine_of(share: int, shares: int) -> Callable[[bytes, bytes], bool] | None:
     """Which connections are of this share: by both keys, so that both directions fall to the same."""
     if shares == 1:
         return None
-    crc = zlib.crc32
+    digest = hashlib.blake2b  # a checksum is linear: addresses and ports that count up together fall to one share
 
     def mine(key: bytes, other: bytes) -> bool:
-        return crc(min(key, other)) % shares == share
+        return int.from_bytes(digest(min(key, other), digest_size=4).digest(), "big") % shares == share
 
     return mine
 
