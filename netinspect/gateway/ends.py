@@ -207,7 +207,7 @@ class Ending(layer.Layer):
                 self._told.append(reply.raw)
                 if self.tape is not None:
                     self.tape.told(reply.raw)
-        self.close_both(replies.text_of(reply))
+        self.close_both(replies.text_of(reply), refused=refused)
         if refused and self._transactions == before:
             why = self.flow.metadata.get("error", "too many errors")
             self.services.record_failure(self.flow, why, replies.text_of(reply))
@@ -216,8 +216,8 @@ class Ending(layer.Layer):
         ours = reply in (replies.SERVER_LOST_421, replies.TIMEOUT, replies.TOO_MUCH)
         return ours and self.client_side.unanswered
 
-    def close_both(self, reply: str = "") -> None:
-        """Close both sides, and put on record what was under way."""
+    def close_both(self, reply: str = "", *, refused: bool = False) -> None:
+        """Close both sides, and put on record what was under way; `refused`: the caller does it where nothing is."""
         if self.closed:
             return
         self.closed = True
@@ -231,7 +231,10 @@ class Ending(layer.Layer):
         else:
             # The server's end as well: a transaction with a command that nobody answered is one all the same.
             running = self.session.envelope if self.session.in_transaction else None
-            for event in (*self.session.eof(smtp.Side.CLIENT), *self.session.eof(smtp.Side.SERVER)):
+            over = self.session.eof(smtp.Side.CLIENT)
+            if not refused:
+                over += self.session.eof(smtp.Side.SERVER)
+            for event in over:
                 if isinstance(event, smtp.TransactionReset) and event.envelope is running:
                     self._reset(smtp.TransactionReset(event.envelope, "client_eof"))
         if not self.greeted and self.flow.judgement is None and self.flow.metadata.get("error"):
