@@ -44,6 +44,9 @@ def members(data: bytes, kind: str, name: str, budget: Budget, report: Report) -
             raise Damaged("storages in a circle") from error
         for path in paths:
             try:
+                if ole.get_size(path) > len(data):
+                    # olefile would follow a chain in a circle until it had as much as the directory says.
+                    raise ValueError("a stream longer than its file")
                 yield from _stream(ole, path, kind, budget, report)
             except _ERRORS:
                 report.could_not("damaged document")
