@@ -231,3 +231,12 @@ def test_pictures_in_a_page_are_not_given() -> None:
 def test_a_page_of_long_words_is_read_in_time() -> None:
     data = b"<html><script>atob('" + b"A" * 2_000_000 + b"') " + b"0x41," * 200_000 + b"1," * 200_000
     assert opened(data)[1].unscanned == []
+
+
+def test_a_stream_longer_than_its_file_is_damage_and_costs_nothing() -> None:
+    whole = bytearray(cfb.write({"Something": PROGRAM * 20}))
+    entry = whole.find("Something".encode("utf-16-le"))
+    whole[entry + 120 : entry + 124] = (2_000_000_000).to_bytes(4, "little")  # MS-CFB §2.6.1: the stream's size
+    members, report = opened(bytes(whole))
+    assert members == []
+    assert report.unscanned == ["damaged document"]
